@@ -1,0 +1,80 @@
+//! What differs between kernel versions and configurations, as data.
+
+/// How a kernel divides a module's memory.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum MemoryModel {
+    /// Up to 6.3: one core and one init allocation.
+    CoreInit,
+    /// From 6.4: seven allocations by type (`enum mod_mem_type`).
+    SevenTypes,
+}
+
+/// Which of the kernel's versions of `sort()` decides the order of equal keys.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum SortVersion {
+    /// Up to 5.1: the textbook heapsort.
+    Textbook,
+    /// 5.2 to 6.8 or so (6.1 is one): the bottom-up heapsort.
+    BottomUp,
+    /// As in 6.12: bottom-up, extracting two elements a round.
+    BottomUpPairs,
+}
+
+/// Rules of layout and linking of one kernel.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LinkRules {
+    /// How memory is divided.
+    pub memory: MemoryModel,
+    /// Bytes in a page.
+    pub page_size: u64,
+    /// `CONFIG_STRICT_MODULE_RWX` (or `DEBUG_SET_MODULE_RONX` before 4.11): parts end at page boundaries.
+    pub strict_rwx: bool,
+    /// Sections that are both writable and executable are refused (from 5.8, with `strict_rwx`).
+    pub refuse_wx: bool,
+    /// There is a mask row for `.data..ro_after_init` (from 4.9 on).
+    pub ro_after_init: bool,
+    /// `CONFIG_KALLSYMS`: symbol tables are kept in memory.
+    pub kallsyms: bool,
+    /// `CONFIG_KALLSYMS_ALL`: data symbols too.
+    pub kallsyms_all: bool,
+    /// Symbol letters stand in a table of their own (from 5.2); before, `st_info` of the kept copy is overwritten.
+    pub typetab: bool,
+    /// `CONFIG_MODULE_UNLOAD`: without it the `.exit` sections are init.
+    pub unload: bool,
+    /// `CONFIG_SMP`: `.data..percpu` is a template, not an ordinary section.
+    pub smp: bool,
+    /// `CONFIG_LIVEPATCH`.
+    pub livepatch: bool,
+    /// Which `sort()`.
+    pub sort: SortVersion,
+    /// Relocations against `.data..percpu` are applied (from 6.16).
+    pub relocate_percpu: bool,
+    /// x86: the place must be zero before (from 4.15), and whether the range is tested first (6.12).
+    pub x86_place: X86Place,
+    /// ARM: `CONFIG_ARM_MODULE_PLTS` and what the first slots of each PLT are fixed to.
+    pub arm_plt: Option<ArmPlt>,
+    /// ARM: `CONFIG_THUMB2_KERNEL`.
+    pub thumb2: bool,
+    /// A section index beyond the table is refused in `simplify_symbols` (Debian's 6.1, 6.12); else read anyway.
+    pub check_shndx: bool,
+}
+
+/// x86_64: the test of the bytes at the place before a relocation is written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum X86Place {
+    /// Up to 4.14: no test.
+    Unchecked,
+    /// 4.15 to about 6.2 (6.1 is one): zero tested, value written, then the range tested.
+    ZeroThenRange,
+    /// As in 6.12: range tested, then zero, then the value written.
+    RangeThenZero,
+}
+
+/// ARM: module PLTs.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ArmPlt {
+    /// Addresses that the first slots hold (ftrace's, with `CONFIG_DYNAMIC_FTRACE`): `FTRACE_ADDR`, `MCOUNT_ADDR`.
+    pub fixed: alloc::vec::Vec<u64>,
+    /// Bytes in a cache line (`L1_CACHE_BYTES`): 64.
+    pub align: u64,
+}

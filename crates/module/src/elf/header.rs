@@ -1,0 +1,198 @@
+use alloc::vec::Vec;
+use core::fmt;
+
+use super::Class;
+use super::Endian;
+use super::SectionHeader;
+use super::consts::SHT_NOBITS;
+
+/// The ELF header with its numbers widened. Field meanings are those of `Elf64_Ehdr`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+#[allow(missing_docs)]
+pub struct Header {
+    pub ident: [u8; 16],
+    pub kind: u16,
+    pub machine: u16,
+    pub version: u32,
+    pub entry: u64,
+    pub phoff: u64,
+    pub shoff: u64,
+    pub flags: u32,
+    pub ehsize: u16,
+    pub phentsize: u16,
+    pub phnum: u16,
+    pub shentsize: u16,
+    pub shnum: u16,
+    pub shstrndx: u16,
+}
+
+impl Header {
+    /// Decodes the header at the start of `data` as the given class and byte order, whatever `e_ident` says:
+    /// kernels take their native form for granted. `None` if `data` is shorter than a header.
+    pub fn read(data: &[u8], class: Class, endian: Endian) -> Option<Header> {
+        let bytes = data.get(..class.header_size())?;
+        let e = endian;
+        let word = class.pointer_size();
+        let after = 24 + 3 * word;
+        let mut ident = [0; 16];
+        ident.copy_from_slice(bytes.get(..16)?);
+        Some(Header {
+            ident,
+            kind: e.u16(&bytes[16..]),
+            machine: e.u16(&bytes[18..]),
+            version: e.u32(&bytes[20..]),
+            entry: class.pointer(e, &bytes[24..]),
+            phoff: class.pointer(e, &bytes[24 + word..]),
+            shoff: class.pointer(e, &bytes[24 + 2 * word..]),
+            flags: e.u32(&bytes[after..]),
+            ehsize: e.u16(&bytes[after + 4..]),
+            phentsize: e.u16(&bytes[after + 6..]),
+            phnum: e.u16(&bytes[after + 8..]),
+            shentsize: e.u16(&bytes[after + 10..]),
+            shnum: e.u16(&bytes[after + 12..]),
+            shstrndx: e.u16(&bytes[after + 14..]),
+        })
+    }
+}
+
+/// Why bytes are no ELF file that could be read at all. What a *kernel* would object to, and in which order, is
+/// the validity checks's matter.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ElfError {
+    /// Shorter than an ELF header.
+    Truncated,
+    /// The first four bytes are not `7f 45 4c 46`.
+    Magic,
+    /// `EI_CLASS` is neither 1 nor 2, or `EI_DATA` is neither 1 nor 2.
+    Ident,
+    /// `e_shentsize` is not the size of a section header of that class.
+    SectionHeaderSize,
+    /// The section headers do not lie inside the file.
+    SectionHeaders,
+}
+
+impl fmt::Display for ElfError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            ElfError::Truncated => "the file is shorter than an ELF header",
+            ElfError::Magic => "the file does not start with the ELF magic number",
+            ElfError::Ident => "the ELF class or byte order is not a known one",
+            ElfError::SectionHeaderSize => "the size of the section headers is not that of its ELF class",
+            ElfError::SectionHeaders => "the section headers lie outside the file (truncated?)",
+        })
+    }
+}
+
+impl core::error::Error for ElfError {}
+
+/// A file read as ELF: header and section headers decoded, contents borrowed.
+///
+/// Only the section header table is known to lie inside the file; each access to contents is checked.
+#[derive(Clone, Debug)]
+pub struct Elf<'data> {
+    /// The whole file.
+    pub data: &'data [u8],
+    /// Word size that it was read with.
+    pub class: Class,
+    /// Byte order that it was read with.
+    pub endian: Endian,
+    /// The ELF header.
+    pub header: Header,
+    /// The section headers; index 0 is the null section.
+    pub sections: Vec<SectionHeader>,
+}
+
+impl<'data> Elf<'data> {
+    /// Reads a file by the class and byte order that it states.
+    pub fn parse(data: &'data [u8]) -> Result<Elf<'data>, ElfError> {
+        let ident = data.get(..16).ok_or(ElfError::Truncated)?;
+        if ident[..4] != *b"\x7fELF" {
+            return Err(ElfError::Magic);
+        }
+        let class = match ident[4] {
+            1 => Class::Elf32,
+            2 => Class::Elf64,
+            _ => return Err(ElfError::Ident),
+        };
+        let endian = match ident[5] {
+            1 => Endian::Little,
+            2 => Endian::Big,
+            _ => return Err(ElfError::Ident),
+        };
+        Elf::parse_as(data, class, endian)
+    }
+
+    /// Reads a file as the given class and byte order, as a kernel of that kind does.
+    pub fn parse_as(data: &'data [u8], class: Class, endian: Endian) -> Result<Elf<'data>, ElfError> {
+        let header = Header::read(data, class, endian).ok_or(ElfError::Truncated)?;
+        let entry = class.section_header_size();
+        if usize::from(header.shentsize) != entry && header.shnum != 0 {
+            return Err(ElfError::SectionHeaderSize);
+        }
+        let table = usize::try_from(header.shoff)
+            .ok()
+            .and_then(|start| data.get(start..))
+            .and_then(|rest| rest.get(..usize::from(header.shnum) * entry))
+            .ok_or(ElfError::SectionHeaders)?;
+        let sections = table.chunks_exact(entry).map(|raw| section_header(raw, class, endian)).collect();
+        Ok(Elf { data, class, endian, header, sections })
+    }
+
+    /// Contents of a section; `None` if the index is too high or the contents lie outside the file.
+    /// `SHT_NOBITS` sections have empty contents.
+    pub fn section_data(&self, index: usize) -> Option<&'data [u8]> {
+        self.contents(self.sections.get(index)?)
+    }
+
+    /// Contents that a section header of this file describes; `None` if they lie outside the file.
+    pub fn contents(&self, section: &SectionHeader) -> Option<&'data [u8]> {
+        if section.kind == SHT_NOBITS {
+            return Some(&[]);
+        }
+        let start = usize::try_from(section.offset).ok()?;
+        let size = usize::try_from(section.size).ok()?;
+        self.data.get(start..start.checked_add(size)?)
+    }
+
+    /// Name of a section: its bytes up to NUL in the section name table; empty if there is none.
+    pub fn section_name(&self, section: &SectionHeader) -> &'data [u8] {
+        let names = self.section_data(usize::from(self.header.shstrndx)).unwrap_or(&[]);
+        string_at(names, section.name)
+    }
+}
+
+/// The bytes from `offset` up to a NUL or the end of the table; empty if the offset lies outside.
+pub fn string_at(table: &[u8], offset: u32) -> &[u8] {
+    let rest = table.get(offset as usize..).unwrap_or(&[]);
+    let end = rest.iter().position(|&byte| byte == 0).unwrap_or(rest.len());
+    &rest[..end]
+}
+
+fn section_header(raw: &[u8], class: Class, e: Endian) -> SectionHeader {
+    match class {
+        Class::Elf32 => SectionHeader {
+            name: e.u32(raw),
+            kind: e.u32(&raw[4..]),
+            flags: u64::from(e.u32(&raw[8..])),
+            addr: u64::from(e.u32(&raw[12..])),
+            offset: u64::from(e.u32(&raw[16..])),
+            size: u64::from(e.u32(&raw[20..])),
+            link: e.u32(&raw[24..]),
+            info: e.u32(&raw[28..]),
+            addralign: u64::from(e.u32(&raw[32..])),
+            entsize: u64::from(e.u32(&raw[36..])),
+        },
+        Class::Elf64 => SectionHeader {
+            name: e.u32(raw),
+            kind: e.u32(&raw[4..]),
+            flags: e.u64(&raw[8..]),
+            addr: e.u64(&raw[16..]),
+            offset: e.u64(&raw[24..]),
+            size: e.u64(&raw[32..]),
+            link: e.u32(&raw[40..]),
+            info: e.u32(&raw[44..]),
+            addralign: e.u64(&raw[48..]),
+            entsize: e.u64(&raw[56..]),
+        },
+    }
+}
