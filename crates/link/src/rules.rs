@@ -33,12 +33,17 @@ pub struct LinkRules {
     pub refuse_wx: bool,
     /// There is a mask row for `.data..ro_after_init` (from 4.9 on).
     pub ro_after_init: bool,
+    /// Sections that get `SHF_RO_AFTER_INIT` by name, where `ro_after_init` is set: `.data..ro_after_init`, and
+    /// `__jump_table` (from 4.20).
+    pub ro_after_init_sections: &'static [&'static str],
     /// `CONFIG_KALLSYMS`: symbol tables are kept in memory.
     pub kallsyms: bool,
     /// `CONFIG_KALLSYMS_ALL`: data symbols too.
     pub kallsyms_all: bool,
     /// Symbol letters stand in a table of their own (from 5.2); before, `st_info` of the kept copy is overwritten.
     pub typetab: bool,
+    /// `struct mod_kallsyms` stands behind the tables of the init part (from 4.5).
+    pub mod_kallsyms: bool,
     /// `CONFIG_MODULE_UNLOAD`: without it the `.exit` sections are init.
     pub unload: bool,
     /// `CONFIG_SMP`: `.data..percpu` is a template, not an ordinary section.
@@ -55,6 +60,14 @@ pub struct LinkRules {
     pub arm_plt: Option<ArmPlt>,
     /// ARM: `CONFIG_THUMB2_KERNEL`.
     pub thumb2: bool,
+    /// ARM: the group relocations (`R_ARM_ALU_PC_G0_NC` and its kin) are known (from 5.18).
+    pub arm_group_relocs: bool,
+    /// ARM: `R_ARM_PREL31` is tested for its range (6.1; older kernels cut the value off).
+    pub arm_prel31_range: bool,
+    /// `CONFIG_EXTENDED_MODVERSIONS`: `__version_ext_crcs` and `__version_ext_names` are known (from 6.14).
+    pub extended_modversions: bool,
+    /// The log line of a symbol that nothing exports names the error, `(err -2)`; 4.x print `(err 0)`.
+    pub missing_symbol_errno: bool,
     /// A section index beyond the table is refused in `simplify_symbols` (Debian's 6.1, 6.12); else read anyway.
     pub check_shndx: bool,
 }
