@@ -12,6 +12,7 @@ extern crate std;
 pub mod elf;
 mod errno;
 mod log;
+pub mod modinfo;
 #[cfg(any(test, feature = "testing"))]
 pub mod testing;
 

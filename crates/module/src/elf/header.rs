@@ -56,7 +56,7 @@ impl Header {
 }
 
 /// Why bytes are no ELF file that could be read at all. What a *kernel* would object to, and in which order, is
-/// the validity checks's matter.
+/// the validity check's matter.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ElfError {
     /// Shorter than an ELF header.
@@ -149,15 +149,42 @@ impl<'data> Elf<'data> {
         if section.kind == SHT_NOBITS {
             return Some(&[]);
         }
+        self.file_bytes(section)
+    }
+
+    /// The bytes of the file at a section header's offset and size, whatever its type: how kernels read the tables
+    /// that they find by an index. `None` if they lie outside the file.
+    pub fn file_bytes(&self, section: &SectionHeader) -> Option<&'data [u8]> {
         let start = usize::try_from(section.offset).ok()?;
         let size = usize::try_from(section.size).ok()?;
         self.data.get(start..start.checked_add(size)?)
     }
 
+    /// The section name table; empty if there is none inside the file.
+    pub fn section_names(&self) -> &'data [u8] {
+        let table = self.sections.get(usize::from(self.header.shstrndx));
+        table.and_then(|section| self.file_bytes(section)).unwrap_or(&[])
+    }
+
     /// Name of a section: its bytes up to NUL in the section name table; empty if there is none.
     pub fn section_name(&self, section: &SectionHeader) -> &'data [u8] {
-        let names = self.section_data(usize::from(self.header.shstrndx)).unwrap_or(&[]);
-        string_at(names, section.name)
+        string_at(self.section_names(), section.name)
+    }
+
+    /// The kernel's `find_sec`: the first section of that name with `SHF_ALLOC`; never the null section.
+    pub fn find_sec(&self, name: &[u8]) -> Option<usize> {
+        self.find(name, |section| section.is_alloc())
+    }
+
+    /// The kernel's `find_any_sec`: the first section of that name, whatever its flags; never the null section.
+    pub fn find_any_sec(&self, name: &[u8]) -> Option<usize> {
+        self.find(name, |_| true)
+    }
+
+    fn find(&self, name: &[u8], wanted: impl Fn(&SectionHeader) -> bool) -> Option<usize> {
+        let names = self.section_names();
+        let found = |section: &SectionHeader| wanted(section) && is_string_at(names, section.name, name);
+        self.sections.iter().skip(1).position(found).map(|index| index + 1)
     }
 }
 
@@ -168,7 +195,14 @@ pub fn string_at(table: &[u8], offset: u32) -> &[u8] {
     &rest[..end]
 }
 
-fn section_header(raw: &[u8], class: Class, e: Endian) -> SectionHeader {
+/// Whether the string at `offset` of a table is exactly `string`. A string that ends with the table instead of a NUL
+/// counts.
+pub fn is_string_at(table: &[u8], offset: u32, string: &[u8]) -> bool {
+    let rest = table.get(offset as usize..).unwrap_or(&[]);
+    rest.starts_with(string) && rest.get(string.len()).is_none_or(|&byte| byte == 0)
+}
+
+pub(super) fn section_header(raw: &[u8], class: Class, e: Endian) -> SectionHeader {
     match class {
         Class::Elf32 => SectionHeader {
             name: e.u32(raw),

@@ -5,7 +5,10 @@
 
 mod class;
 mod header;
+mod relocs;
 mod section;
+mod symbols;
+mod validity;
 
 pub use class::Class;
 pub use class::Elf32;
@@ -17,6 +20,17 @@ pub use class::RawSymbol;
 pub use header::Elf;
 pub use header::ElfError;
 pub use header::Header;
+pub use header::is_string_at;
 pub use header::string_at;
+pub use relocs::Target;
+pub use relocs::TargetMap;
 pub use section::SectionHeader;
 pub use section::consts;
+pub use symbols::Symbol;
+pub use symbols::SymbolTable;
+pub use validity::ArchCheck;
+pub use validity::ElfFault;
+pub use validity::ElfGeneration;
+pub use validity::ElfRefusal;
+pub use validity::ElfRules;
+pub use validity::elf_validity_check;
