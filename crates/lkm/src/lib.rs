@@ -1,1 +1,36 @@
-//! Placeholder.
+//! The `lkm` command as a library: see, check, run and trace Linux kernel modules anywhere.
+#![forbid(unsafe_code)]
+
+pub mod cli;
+mod output;
+#[cfg(feature = "machine")]
+pub mod run;
+mod style;
+mod terminal;
+
+use std::process::ExitCode;
+
+use clap::Parser;
+
+use crate::cli::Cli;
+use crate::cli::Command;
+
+/// Runs the command that the process's arguments name.
+///
+/// Exit codes: 0 success, 1 what was asked for failed (the module was refused, oopsed, left something behind ...),
+/// 2 the command line is wrong.
+pub fn main() -> ExitCode {
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(error) => {
+            // Help and version are no errors; a reader that has gone away is none either.
+            let _ = error.print();
+            return if error.use_stderr() { ExitCode::from(2) } else { ExitCode::SUCCESS };
+        }
+    };
+    match cli.command {
+        #[cfg(feature = "machine")]
+        Command::Run(arguments) => run::main(&arguments),
+        Command::Profiles => output::print(&profiles()),
+    }
+}

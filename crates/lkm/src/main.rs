@@ -1,0 +1,7 @@
+//! The `lkm` command.
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    lkm::main()
+}
