@@ -4,6 +4,10 @@ use alloc::vec::Vec;
 use core::ops::DerefMut;
 
 use lkm_module::elf::Endian;
+use lkm_module::elf::SectionHeader;
+
+use crate::LinkError;
+use crate::info::LoadInfo;
 
 /// One allocation of a module's memory.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -32,7 +36,10 @@ pub enum RegionKind {
 impl RegionKind {
     /// It is given back after the init function has returned.
     pub const fn is_init(self) -> bool {
-        matches!(self, RegionKind::Init | RegionKind::InitText | RegionKind::InitData | RegionKind::InitRoData)
+        matches!(
+            self,
+            RegionKind::Init | RegionKind::InitText | RegionKind::InitData | RegionKind::InitRoData
+        )
     }
 }
 
@@ -78,6 +85,93 @@ pub struct Image<B> {
     pub endian: Endian,
     /// The allocations, in the order in which the kernel makes them.
     pub regions: Vec<Region<B>>,
+    /// The per-cpu template after its relocations, on kernels that apply them (from 6.16); else empty, and the
+    /// section's contents in the file are the template.
+    pub percpu: Vec<u8>,
+}
+
+/// [`move_module`] failed.
+#[derive(Debug)]
+pub struct MoveError<B> {
+    /// Why.
+    pub error: LinkError,
+    /// What was allocated until then, for the caller to give back.
+    pub image: Image<B>,
+}
+
+/// `move_module()`: allocates the module's memory and copies the sections into it. Their `addr` becomes final.
+///
+/// `alloc` gets the part and its size in bytes and gives its address and its bytes, all zero; it is asked in the
+/// kernel's order and not for empty parts. `None`, fewer bytes than asked for, and sizes beyond any module range
+/// are ENOMEM.
+pub fn move_module<B: DerefMut<Target = [u8]>>(
+    info: &mut LoadInfo<'_>,
+    layouts: &[RegionLayout],
+    mut alloc: impl FnMut(RegionKind, u64) -> Option<(u64, B)>,
+) -> Result<Image<B>, MoveError<B>> {
+    let mut image = Image { endian: info.elf.endian, regions: Vec::new(), percpu: Vec::new() };
+    match allocate(info, layouts, &mut alloc, &mut image).and_then(|()| copy_sections(info, &mut image)) {
+        Ok(()) => Ok(image),
+        Err(error) => Err(MoveError { error, image }),
+    }
+}
+
+fn allocate<B: DerefMut<Target = [u8]>>(
+    info: &LoadInfo<'_>,
+    layouts: &[RegionLayout],
+    alloc: &mut impl FnMut(RegionKind, u64) -> Option<(u64, B)>,
+    image: &mut Image<B>,
+) -> Result<(), LinkError> {
+    for layout in layouts {
+        let mut layout = *layout;
+        match layout.kind {
+            // vmalloc() of nothing fails.
+            RegionKind::Core if layout.size == 0 => return Err(LinkError::NoMemory),
+            RegionKind::Core | RegionKind::Init => {}
+            _ => layout.size = layout.size.next_multiple_of(info.page_size.max(1)),
+        }
+        if layout.size == 0 {
+            continue;
+        }
+        if layout.size > info.arch.module_space() {
+            return Err(LinkError::NoMemory);
+        }
+        let (base, bytes) = alloc(layout.kind, layout.size).ok_or(LinkError::NoMemory)?;
+        let enough = bytes.len() as u64 >= layout.size;
+        image.regions.push(Region { layout, base, bytes });
+        if !enough {
+            return Err(LinkError::NoMemory);
+        }
+    }
+    Ok(())
+}
+
+fn copy_sections<B: DerefMut<Target = [u8]>>(
+    info: &mut LoadInfo<'_>,
+    image: &mut Image<B>,
+) -> Result<(), LinkError> {
+    let mask = info.address_mask();
+    for index in 0..info.sections.len() {
+        if !info.sections.get(index).is_some_and(SectionHeader::is_alloc) {
+            continue;
+        }
+        let Some(Some(at)) = info.placement.get(index).copied() else { continue };
+        // A part of size 0 has no memory; only sections of size 0 (or wrapped ones) lie in it.
+        let base = image.region(at.region).map_or(0, |region| region.base);
+        if info.has_bits(index) {
+            let contents = info.contents(index);
+            if !contents.is_empty() {
+                image
+                    .placed_mut(at, contents.len())
+                    .ok_or(LinkError::SectionOutsideImage { section: index })?
+                    .copy_from_slice(contents);
+            }
+        }
+        if let Some(section) = info.sections.get_mut(index) {
+            section.addr = base.wrapping_add(at.offset) & mask;
+        }
+    }
+    Ok(())
 }
 
 impl<B: DerefMut<Target = [u8]>> Image<B> {
@@ -89,6 +183,21 @@ impl<B: DerefMut<Target = [u8]>> Image<B> {
     /// The allocation of a kind, to write to.
     pub fn region_mut(&mut self, kind: RegionKind) -> Option<&mut Region<B>> {
         self.regions.iter_mut().find(|region| region.layout.kind == kind)
+    }
+
+    /// `size` bytes of a placement; `None` unless all of them are part of its allocation.
+    pub fn placed(&self, at: Placement, size: usize) -> Option<&[u8]> {
+        let region = self.region(at.region)?;
+        let start = usize::try_from(at.offset).ok()?;
+        region.bytes.get(..usize::try_from(region.layout.size).ok()?)?.get(start..start.checked_add(size)?)
+    }
+
+    /// `size` bytes of a placement, to write to; `None` unless all of them are part of its allocation.
+    pub fn placed_mut(&mut self, at: Placement, size: usize) -> Option<&mut [u8]> {
+        let region = self.region_mut(at.region)?;
+        let start = usize::try_from(at.offset).ok()?;
+        let limit = usize::try_from(region.layout.size).ok()?;
+        region.bytes.get_mut(..limit)?.get_mut(start..start.checked_add(size)?)
     }
 
     /// The kernel address of a placement.

@@ -11,12 +11,38 @@
 extern crate alloc;
 
 pub mod arch;
+pub mod error;
 pub mod image;
 pub mod info;
+pub mod kallsyms;
+pub mod layout;
+pub mod relocate;
 pub mod rules;
+pub mod sort;
+mod strings;
+pub mod symbols;
 
 pub use arch::Arch;
+pub use arch::module_frob_arch_sections;
+pub use error::LinkError;
+pub use error::RelocCause;
+pub use error::RelocError;
 pub use image::Image;
+pub use image::MoveError;
 pub use image::Region;
 pub use image::RegionKind;
+pub use image::move_module;
 pub use info::LoadInfo;
+pub use kallsyms::add_kallsyms;
+pub use layout::layout_sections;
+pub use layout::layout_symtab;
+pub use layout::module_enforce_rwx_sections;
+pub use relocate::RelocObserver;
+pub use relocate::RelocStats;
+pub use relocate::apply_relocations;
+pub use rules::LinkRules;
+pub use symbols::Resolve;
+pub use symbols::SymbolError;
+pub use symbols::Symbols;
+pub use symbols::simplify_symbols;
+pub use symbols::write_symtab;

@@ -1,0 +1,262 @@
+//! Values of a module's symbols.
+
+use alloc::vec::Vec;
+use core::fmt;
+use core::ops::DerefMut;
+
+use lkm_module::Errno;
+use lkm_module::Level;
+use lkm_module::Text;
+use lkm_module::elf::Class;
+use lkm_module::elf::Elf32;
+use lkm_module::elf::Elf64;
+use lkm_module::elf::ElfClass;
+use lkm_module::elf::Endian;
+use lkm_module::elf::RawSymbol;
+use lkm_module::elf::consts::SHN_ABS;
+use lkm_module::elf::consts::SHN_COMMON;
+use lkm_module::elf::consts::SHN_LIVEPATCH;
+use lkm_module::elf::consts::SHN_UNDEF;
+use lkm_module::elf::consts::STB_WEAK;
+
+use crate::LinkError;
+use crate::error::Log;
+use crate::image::Image;
+use crate::info::LoadInfo;
+use crate::rules::LinkRules;
+use crate::strings::StringTable;
+
+/// Finds the exports that a module imports (`resolve_symbol_wait()`), and hears of the symbols that got no value.
+pub trait Resolve {
+    /// The address of an undefined symbol. `Ok(None)`: nothing exports it, which a weak symbol may be; an error is
+    /// one for weak symbols too.
+    fn resolve(&mut self, index: u32, name: &[u8]) -> Result<Option<u64>, Errno>;
+
+    /// A symbol got no value. All symbols are visited, so that this may be called many times in one load.
+    fn refused(&mut self, error: &SymbolError<'_>);
+}
+
+/// A symbol that got no value.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct SymbolError<'a> {
+    /// Its index in the symbol table.
+    pub index: u32,
+    /// Its name.
+    pub name: &'a [u8],
+    /// Why.
+    pub cause: SymbolCause,
+}
+
+/// Why a symbol got no value.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum SymbolCause {
+    /// It is a common symbol: the compiler left its place to a linker.
+    Common,
+    /// Nothing exports it.
+    Missing {
+        /// The log line names the error ([`LinkRules::missing_symbol_errno`]).
+        errno_in_log: bool,
+    },
+    /// The export may not be used: wrong version, namespace not imported, its module is still loading, ...
+    Refused(Errno),
+    /// Its section index is beyond the section table.
+    SectionIndex {
+        /// The index.
+        index: u16,
+        /// The highest index of the table.
+        max: u16,
+        /// The kernel does not look and would read out of bounds ([`LinkRules::check_shndx`] is off).
+        unchecked: bool,
+    },
+}
+
+impl SymbolError<'_> {
+    /// What the load fails with if this is the last failure.
+    pub const fn errno(&self) -> Errno {
+        match self.cause {
+            SymbolCause::Common | SymbolCause::SectionIndex { .. } => Errno::ENOEXEC,
+            SymbolCause::Missing { .. } => Errno::ENOENT,
+            SymbolCause::Refused(errno) => errno,
+        }
+    }
+
+    /// The line that the kernel logs for it. `module` is the name in `struct module`.
+    pub fn log(&self, module: &[u8], log: Log<'_>) {
+        let (module, name) = (Text(module), Text(self.name));
+        match self.cause {
+            SymbolCause::Common => {
+                log(Level::Warning, format_args!("{module}: please compile with -fno-common"));
+            }
+            SymbolCause::Missing { errno_in_log: false } => {
+                log(Level::Warning, format_args!("{module}: Unknown symbol {name} (err 0)"));
+            }
+            SymbolCause::Missing { .. } | SymbolCause::Refused(_) => log(
+                Level::Warning,
+                format_args!("{module}: Unknown symbol {name} (err -{})", self.errno().raw()),
+            ),
+            SymbolCause::SectionIndex { index, max, unchecked: false } => log(
+                Level::Err,
+                format_args!("{module}: Symbol {name} has an invalid section index {index} (max {max})"),
+            ),
+            SymbolCause::SectionIndex { unchecked: true, .. } => {}
+        }
+    }
+}
+
+impl fmt::Display for SymbolError<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let name = Text(self.name);
+        match self.cause {
+            SymbolCause::Common => write!(f, "{name} is a common symbol: compile with -fno-common"),
+            SymbolCause::Missing { .. } => write!(f, "nothing exports {name}"),
+            SymbolCause::Refused(errno) => write!(f, "{name} may not be used ({errno})"),
+            SymbolCause::SectionIndex { index, max, unchecked } => {
+                write!(f, "{name} is said to lie in section {index}, but the last one is {max}")?;
+                if unchecked { f.write_str("; the kernel would read out of bounds") } else { Ok(()) }
+            }
+        }
+    }
+}
+
+impl core::error::Error for SymbolError<'_> {}
+
+/// The values of all symbols of a module.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Symbols {
+    /// The final `st_value` of each symbol, by its index.
+    pub values: Vec<u64>,
+    /// How many undefined symbols were resolved to an export.
+    pub resolved: usize,
+    /// How many undefined symbols were left at 0, being weak.
+    pub left_weak: usize,
+}
+
+/// `simplify_symbols()`: gives every symbol its value.
+///
+/// All symbols are visited; each failure is reported and the last one is returned. `percpu` is the cookie of the
+/// module's static per-cpu memory, which symbols of `.data..percpu` are relative to.
+pub fn simplify_symbols(
+    info: &LoadInfo<'_>,
+    rules: &LinkRules,
+    percpu: Option<u64>,
+    resolve: &mut impl Resolve,
+) -> Result<Symbols, LinkError> {
+    match (info.elf.class, info.elf.endian) {
+        (Class::Elf32, Endian::Little) => values::<Elf32>(info, Endian::Little, rules, percpu, resolve),
+        (Class::Elf32, Endian::Big) => values::<Elf32>(info, Endian::Big, rules, percpu, resolve),
+        (Class::Elf64, Endian::Little) => values::<Elf64>(info, Endian::Little, rules, percpu, resolve),
+        (Class::Elf64, Endian::Big) => values::<Elf64>(info, Endian::Big, rules, percpu, resolve),
+    }
+}
+
+#[inline(always)]
+fn values<C: ElfClass>(
+    info: &LoadInfo<'_>,
+    endian: Endian,
+    rules: &LinkRules,
+    percpu: Option<u64>,
+    resolve: &mut impl Resolve,
+) -> Result<Symbols, LinkError> {
+    let mask = info.address_mask();
+    let table = C::symbols(info.contents(info.index.sym));
+    // Addresses that symbols are relative to; index 0 is never asked for.
+    let mut bases: Vec<u64> = info.sections.iter().map(|section| section.addr).collect();
+    if info.index.pcpu != 0
+        && let Some(base) = bases.get_mut(info.index.pcpu)
+    {
+        *base = percpu.unwrap_or(0);
+    }
+    let mut special = Special {
+        info,
+        rules,
+        names: StringTable::new(info.strtab()),
+        resolve,
+        symbols: Symbols::default(),
+        failure: None,
+    };
+    let mut values = Vec::with_capacity(table.len());
+    for (index, raw) in table.iter().enumerate() {
+        let symbol = C::symbol(raw, endian);
+        let value = match bases.get(usize::from(symbol.shndx)) {
+            Some(base) if symbol.shndx != SHN_UNDEF && symbol.shndx != SHN_LIVEPATCH => {
+                symbol.value.wrapping_add(*base) & mask
+            }
+            _ if index == 0 => symbol.value,
+            _ => special.value(index as u32, &symbol) & mask,
+        };
+        values.push(value);
+    }
+    match special.failure {
+        Some(errno) => Err(LinkError::Symbols { errno }),
+        None => Ok(Symbols { values, ..special.symbols }),
+    }
+}
+
+/// The symbols that no section of the module defines.
+struct Special<'a, 'data, R> {
+    info: &'a LoadInfo<'data>,
+    rules: &'a LinkRules,
+    names: StringTable<'data>,
+    resolve: &'a mut R,
+    symbols: Symbols,
+    failure: Option<Errno>,
+}
+
+impl<R: Resolve> Special<'_, '_, R> {
+    fn value(&mut self, index: u32, symbol: &RawSymbol) -> u64 {
+        let name = self.names.get(symbol.name);
+        let cause = match symbol.shndx {
+            SHN_COMMON if name.starts_with(b"__gnu_lto") => return symbol.value,
+            SHN_COMMON => SymbolCause::Common,
+            SHN_ABS | SHN_LIVEPATCH => return symbol.value,
+            SHN_UNDEF => match self.resolve.resolve(index, name) {
+                Ok(Some(address)) => {
+                    self.symbols.resolved += 1;
+                    return address;
+                }
+                Ok(None) if symbol.bind() == STB_WEAK || self.info.arch.ignore_undef_symbol(name) => {
+                    self.symbols.left_weak += 1;
+                    return symbol.value;
+                }
+                Ok(None) => SymbolCause::Missing { errno_in_log: self.rules.missing_symbol_errno },
+                Err(errno) => SymbolCause::Refused(errno),
+            },
+            shndx => SymbolCause::SectionIndex {
+                index: shndx,
+                max: self.info.elf.header.shnum.wrapping_sub(1),
+                unchecked: !self.rules.check_shndx,
+            },
+        };
+        let error = SymbolError { index, name, cause };
+        self.failure = Some(error.errno());
+        self.resolve.refused(&error);
+        symbol.value
+    }
+}
+
+/// Writes the values into the symbol table in module memory, where the kernel's `simplify_symbols()` keeps them.
+/// Does nothing without `CONFIG_KALLSYMS`, when the table is not there.
+pub fn write_symtab<B: DerefMut<Target = [u8]>>(
+    info: &LoadInfo<'_>,
+    symbols: &Symbols,
+    image: &mut Image<B>,
+) {
+    let Some(Some(at)) = info.placement.get(info.index.sym).copied() else { return };
+    let endian = info.elf.endian;
+    let size = info.elf.class.symbol_size();
+    let Some(table) = image.placed_mut(at, info.symbol_count().saturating_mul(size)) else { return };
+    for (entry, value) in table.chunks_exact_mut(size).zip(&symbols.values) {
+        match info.elf.class {
+            Class::Elf32 => {
+                if let Some(field) = entry.get_mut(4..8) {
+                    field.copy_from_slice(&endian.u32_bytes(*value as u32));
+                }
+            }
+            Class::Elf64 => {
+                if let Some(field) = entry.get_mut(8..16) {
+                    field.copy_from_slice(&endian.u64_bytes(*value));
+                }
+            }
+        }
+    }
+}
