@@ -11,11 +11,21 @@ extern crate std;
 
 pub mod elf;
 mod errno;
+pub mod exports;
+pub mod imports;
 mod log;
 pub mod modinfo;
+mod module;
+pub mod note;
+pub mod params;
+pub mod signature;
 #[cfg(any(test, feature = "testing"))]
 pub mod testing;
+pub mod this_module;
+pub mod versions;
 
 pub use errno::Errno;
 pub use log::Level;
 pub use log::Text;
+pub use module::Module;
+pub use module::ModuleError;

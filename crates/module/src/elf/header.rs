@@ -1,4 +1,5 @@
 use alloc::vec::Vec;
+use core::ffi::CStr;
 use core::fmt;
 
 use super::Class;
@@ -191,8 +192,8 @@ impl<'data> Elf<'data> {
 /// The bytes from `offset` up to a NUL or the end of the table; empty if the offset lies outside.
 pub fn string_at(table: &[u8], offset: u32) -> &[u8] {
     let rest = table.get(offset as usize..).unwrap_or(&[]);
-    let end = rest.iter().position(|&byte| byte == 0).unwrap_or(rest.len());
-    &rest[..end]
+    // CStr's search is the only one of core that looks at more than a byte at a time.
+    CStr::from_bytes_until_nul(rest).map_or(rest, CStr::to_bytes)
 }
 
 /// Whether the string at `offset` of a table is exactly `string`. A string that ends with the table instead of a NUL

@@ -24,6 +24,7 @@ pub use header::is_string_at;
 pub use header::string_at;
 pub use relocs::Target;
 pub use relocs::TargetMap;
+pub(crate) use relocs::is_reloc;
 pub use section::SectionHeader;
 pub use section::consts;
 pub use symbols::Symbol;

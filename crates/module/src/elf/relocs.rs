@@ -7,6 +7,7 @@ use super::Elf64;
 use super::ElfClass;
 use super::Endian;
 use super::RawReloc;
+use super::SectionHeader;
 use super::SymbolTable;
 use super::consts::EM_MIPS;
 use super::consts::SHN_LORESERVE;
@@ -67,13 +68,30 @@ impl<'data> TargetMap<'data> {
         index: usize,
         field: usize,
     ) -> TargetMap<'data> {
+        let applied = |section: &&SectionHeader| is_reloc(section) && section.info as usize == index;
+        let sections = elf.sections.iter().filter(applied);
+        TargetMap::gather(elf, symbols, index, field, sections, &mut (elf.data.len() as u64))
+    }
+
+    /// As [`TargetMap::of`], from given relocation sections. Sections that do not overlap have less bytes than the
+    /// file, so `budget` (bytes of records still to be read) keeps overlapping ones from multiplying the work.
+    pub(crate) fn gather<'elf>(
+        elf: &'elf Elf<'data>,
+        symbols: &SymbolTable<'data>,
+        index: usize,
+        field: usize,
+        sections: impl Iterator<Item = &'elf SectionHeader>,
+        budget: &mut u64,
+    ) -> TargetMap<'data>
+    where
+        'data: 'elf,
+    {
         let contents = elf.section_data(index).unwrap_or(&[]);
         let mut targets = Vec::new();
-        for section in &elf.sections {
-            if !matches!(section.kind, SHT_REL | SHT_RELA) || section.info as usize != index {
-                continue;
-            }
+        for section in sections {
             let Some(records) = elf.contents(section) else { continue };
+            let Some(rest) = budget.checked_sub(records.len() as u64) else { break };
+            *budget = rest;
             let explicit = section.kind == SHT_RELA;
             for_each(elf, records, explicit, |mut reloc| {
                 if !explicit {
@@ -111,6 +129,11 @@ impl<'data> TargetMap<'data> {
     pub fn is_empty(&self) -> bool {
         self.targets.is_empty()
     }
+}
+
+/// Whether a section holds relocations.
+pub(crate) fn is_reloc(section: &SectionHeader) -> bool {
+    matches!(section.kind, SHT_REL | SHT_RELA)
 }
 
 fn addend_at(contents: &[u8], offset: u64, field: usize, endian: Endian) -> i64 {
