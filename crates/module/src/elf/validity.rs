@@ -703,3 +703,6 @@ fn string_table(elf: &Elf<'_>, strings: Option<&SectionHeader>) -> Result<(), El
     };
     if (0..count).any(outside) { Err(ElfFault::SymbolName) } else { Ok(()) }
 }
+
+#[cfg(test)]
+mod tests;
