@@ -49,6 +49,12 @@ pub enum LinkError {
     },
     /// A relocation section of the form (`SHT_REL` or `SHT_RELA`) that the architecture does not use.
     RelocForm,
+    /// Relocation sections share bytes of the file: together they are larger than the file. The kernel does not look;
+    /// no tool makes such files, and applying them all takes time out of proportion.
+    RelocsOverlap {
+        /// Index of the section with which the sum is too large.
+        section: usize,
+    },
     /// A relocation.
     Reloc(RelocError),
 }
@@ -168,7 +174,10 @@ impl LinkError {
                 log(Level::Err, format_args!("module {name}: REL relocation unsupported"));
             }
             LinkError::Reloc(error) => error.log(module, log),
-            LinkError::NoMemory | LinkError::SectionOutsideImage { .. } | LinkError::Symbols { .. } => {}
+            LinkError::NoMemory
+            | LinkError::SectionOutsideImage { .. }
+            | LinkError::RelocsOverlap { .. }
+            | LinkError::Symbols { .. } => {}
         }
     }
 }
@@ -276,6 +285,9 @@ impl fmt::Display for LinkError {
             LinkError::Symbols { errno } => write!(f, "a symbol has no value ({errno})"),
             LinkError::RelocForm => {
                 f.write_str("a relocation section has the form (REL or RELA) that the architecture does not use")
+            }
+            LinkError::RelocsOverlap { section } => {
+                write!(f, "relocation section {section} and others before it share bytes of the file")
             }
             LinkError::Reloc(error) => fmt::Display::fmt(error, f),
         }

@@ -76,6 +76,7 @@ pub fn apply_relocations<B: DerefMut<Target = [u8]>, O: RelocObserver>(
     observer: &mut O,
 ) -> Result<RelocStats, LinkError> {
     let mut stats = RelocStats::default();
+    let mut budget = info.elf.data.len();
     for (section, header) in info.sections.iter().enumerate().skip(1) {
         let target = header.info as usize;
         let Some(target_header) = info.sections.get(target) else { continue };
@@ -91,7 +92,9 @@ pub fn apply_relocations<B: DerefMut<Target = [u8]>, O: RelocObserver>(
         if percpu && image.percpu.is_empty() {
             image.percpu = info.contents(target).to_vec();
         }
-        let relocs = RelocSection { section, target, records: info.contents(section) };
+        let records = info.contents(section);
+        budget = budget.checked_sub(records.len()).ok_or(LinkError::RelocsOverlap { section })?;
+        let relocs = RelocSection { section, target, records };
         stats.sections += 1;
         form(info, rules, symbols, relocs, image, observer, &mut stats)?;
     }
@@ -99,6 +102,7 @@ pub fn apply_relocations<B: DerefMut<Target = [u8]>, O: RelocObserver>(
 }
 
 /// The bytes of a section in module memory.
+#[derive(Debug)]
 pub(crate) struct Target<'a> {
     /// Its bytes.
     pub(crate) bytes: &'a mut [u8],

@@ -5,6 +5,7 @@ use core::ops::DerefMut;
 use lkm_module::elf::Elf64;
 use lkm_module::elf::ElfClass;
 use lkm_module::elf::Endian;
+use lkm_module::elf::RawReloc;
 
 use super::RelocSection;
 use crate::LinkError;
@@ -15,6 +16,7 @@ use crate::info::LoadInfo;
 use crate::relocate::RelocEvent;
 use crate::relocate::RelocObserver;
 use crate::relocate::RelocStats;
+use crate::relocate::Target;
 use crate::relocate::target;
 use crate::rules::LinkRules;
 use crate::rules::X86Place;
@@ -74,48 +76,105 @@ pub(crate) fn apply_relocate_add<B: DerefMut<Target = [u8]>, O: RelocObserver>(
     observer: &mut O,
     stats: &mut RelocStats,
 ) -> Result<(), LinkError> {
-    let target = target(info, image, relocs.target);
-    let address = target.address;
-    let bytes = target.bytes;
-    let values = symbols.values.as_slice();
+    let mut linker = Linker {
+        section: relocs.section,
+        rule: rules.x86_place,
+        values: &symbols.values,
+        target: target(info, image, relocs.target),
+        observer,
+        stats,
+    };
     let records = Elf64::relas(relocs.records);
     for (index, raw) in records.iter().enumerate() {
         let rel = Elf64::rela(raw, Endian::Little);
-        let fail =
-            |cause| LinkError::Reloc(RelocError { section: relocs.section, index, kind: rel.kind, cause });
-        let Some(howto) = howto(rel.kind) else {
-            if rel.kind == NONE {
-                continue;
-            }
-            return Err(fail(RelocCause::UnknownX86));
+        let done = match howto(rel.kind) {
+            Some(howto) if howto.size == 4 => linker.apply::<4>(index, &rel, howto),
+            Some(howto) => linker.apply::<8>(index, &rel, howto),
+            None if rel.kind == NONE => Ok(()),
+            None => Err(RelocCause::UnknownX86),
         };
-        let Some(symbol) = values.get(rel.symbol as usize) else {
-            return Err(fail(RelocCause::SymbolOutside { symbol: rel.symbol }));
-        };
-        let place = address.wrapping_add(rel.offset);
-        let absolute = symbol.wrapping_add_signed(rel.addend);
-        let value = if howto.pc_relative { absolute.wrapping_sub(place) } else { absolute };
-        let Some(bytes) = bytes.get_mut(rel.offset as usize..).and_then(|rest| rest.get_mut(..howto.size))
-        else {
-            return Err(fail(RelocCause::PlaceOutside { offset: rel.offset }));
-        };
-        let before = Endian::Little.u64(bytes);
-        let _ = (before, &rules, &X86Place::Unchecked, &mut *stats);
-        bytes.copy_from_slice(&value.to_le_bytes()[..howto.size]);
-        if O::ENABLED {
-            observer.relocated(&RelocEvent {
-                section: relocs.section,
-                index,
-                kind: rel.kind,
-                symbol: rel.symbol,
-                place,
-                value: *symbol,
-                addend: rel.addend,
-                before: &[],
-                after: bytes,
-            });
+        if let Err(cause) = done {
+            return Err(linker.error(index, rel.kind, cause));
         }
     }
     stats.relocations += records.len();
     Ok(())
+}
+
+struct Linker<'a, O> {
+    section: usize,
+    rule: X86Place,
+    values: &'a [u64],
+    target: Target<'a>,
+    observer: &'a mut O,
+    stats: &'a mut RelocStats,
+}
+
+impl<O: RelocObserver> Linker<'_, O> {
+    /// Applies one relocation whose place has `SIZE` bytes.
+    #[inline(always)]
+    fn apply<const SIZE: usize>(
+        &mut self,
+        index: usize,
+        rel: &RawReloc,
+        howto: Howto,
+    ) -> Result<(), RelocCause> {
+        let Some(&symbol) = self.values.get(rel.symbol as usize) else {
+            return Err(RelocCause::SymbolOutside { symbol: rel.symbol });
+        };
+        let bytes = usize::try_from(rel.offset)
+            .ok()
+            .and_then(|offset| self.target.bytes.get_mut(offset..))
+            .and_then(<[u8]>::first_chunk_mut::<SIZE>);
+        let Some(bytes) = bytes else { return Err(RelocCause::PlaceOutside { offset: rel.offset }) };
+        let place = self.target.address.wrapping_add(rel.offset);
+        let absolute = symbol.wrapping_add_signed(rel.addend);
+        let value = if howto.pc_relative { absolute.wrapping_sub(place) } else { absolute };
+        let fits = match howto.range {
+            Range::Any => true,
+            Range::Unsigned => u64::from(value as u32) == value,
+            Range::Signed => i64::from(value as i32) as u64 == value,
+        };
+
+        if self.rule == X86Place::RangeThenZero && !fits {
+            return Err(RelocCause::Overflow { value });
+        }
+        if *bytes != [0; SIZE] && self.rule != X86Place::Unchecked {
+            let skipping = self.rule == X86Place::ZeroThenRange;
+            // Linux 6.1 prints 32-bit pc-relative and all other values before the place is subtracted.
+            let value = if skipping { absolute } else { value };
+            return Err(RelocCause::NonZeroPlace { place, value, skipping });
+        }
+        if !fits {
+            return Err(RelocCause::Overflow { value });
+        }
+        if SIZE == 4 && howto.pc_relative && i64::from(value as i32) as u64 != value {
+            self.stats.overflows += 1;
+            self.stats.first_overflow.get_or_insert((self.section, index));
+        }
+
+        let before = *bytes;
+        if let Some(low) = value.to_le_bytes().first_chunk::<SIZE>() {
+            *bytes = *low;
+        }
+        if O::ENABLED {
+            self.observer.relocated(&RelocEvent {
+                section: self.section,
+                index,
+                kind: rel.kind,
+                symbol: rel.symbol,
+                place,
+                value: symbol,
+                addend: rel.addend,
+                before: &before,
+                after: bytes,
+            });
+        }
+        Ok(())
+    }
+
+    #[cold]
+    fn error(&self, index: usize, kind: u32, cause: RelocCause) -> LinkError {
+        LinkError::Reloc(RelocError { section: self.section, index, kind, cause })
+    }
 }
