@@ -16,6 +16,7 @@ pub mod image;
 pub mod info;
 pub mod kallsyms;
 pub mod layout;
+pub mod post;
 pub mod relocate;
 pub mod rules;
 pub mod sort;

@@ -1,0 +1,54 @@
+//! `__ex_table`: sorted by the address of the instruction that may fault.
+
+use alloc::vec::Vec;
+use core::ops::DerefMut;
+
+use super::Post;
+use super::Rule;
+use super::WarningKind;
+use super::relative;
+use super::s32;
+use crate::sort::heapsort;
+
+const RULE: Rule = Rule::ExTable;
+
+pub(super) fn apply<B: DerefMut<Target = [u8]>>(post: &mut Post<'_, '_, B>) {
+    if !post.on(RULE) {
+        return;
+    }
+    let Some(table) = post.section("__ex_table") else { return };
+    let Some(mut bytes) = post.bytes(RULE, table) else { return };
+    let entry = if post.profile.extable_relative { 12 } else { 8 };
+    if bytes.len() % entry != 0 {
+        post.warn(RULE, table.address, WarningKind::TableSize);
+    }
+    if post.profile.extable_relative {
+        let fields = |index: usize| table.address.wrapping_add(index as u64 * 12);
+        let mut entries: Vec<(u64, u64, i32)> = bytes
+            .chunks_exact(12)
+            .enumerate()
+            .map(|(index, raw)| {
+                let at = fields(index);
+                (relative(at, s32(raw, 0)), relative(at.wrapping_add(4), s32(raw, 4)), s32(raw, 8))
+            })
+            .collect();
+        heapsort(post.profile.sort, &mut entries, |a, b| a.0.cmp(&b.0));
+        for (index, (raw, (insn, fixup, data))) in bytes.chunks_exact_mut(12).zip(&entries).enumerate() {
+            let at = fields(index);
+            let words =
+                [insn.wrapping_sub(at) as u32, fixup.wrapping_sub(at.wrapping_add(4)) as u32, *data as u32];
+            for (slot, word) in raw.chunks_exact_mut(4).zip(words) {
+                slot.copy_from_slice(&word.to_le_bytes());
+            }
+        }
+    } else {
+        let endian = post.image.endian;
+        let mut entries: Vec<[u8; 8]> =
+            bytes.chunks_exact(8).filter_map(|raw| raw.first_chunk().copied()).collect();
+        heapsort(post.profile.sort, &mut entries, |a, b| endian.u32(a).cmp(&endian.u32(b)));
+        for (raw, entry) in bytes.chunks_exact_mut(8).zip(&entries) {
+            raw.copy_from_slice(entry);
+        }
+    }
+    post.patch(RULE, table.address, &bytes);
+}

@@ -1,0 +1,181 @@
+//! What differs between kernels in how they patch modules, as data.
+
+use super::PatchRules;
+use crate::rules::SortVersion;
+
+/// Form of `.altinstructions` and of its replacements.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum AlternativesForm {
+    /// As in 6.1: 12-byte entries, bit 15 of the feature inverts, calls and 5-byte jumps are re-based.
+    Packed12,
+    /// As in 6.12: 14-byte entries with flags of their own, replacements fully relocated, calls through `pv_ops`.
+    Packed14,
+}
+
+/// Which ORC entries come first among those of one address.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum OrcForm {
+    /// Up to 6.3: stack pointer register undefined and not the end of a stack.
+    EndBit,
+    /// From 6.4 on: type undefined.
+    Type,
+}
+
+/// Offsets in the kernel's structures, in bytes, for one architecture and configuration.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[allow(missing_docs)]
+pub struct StructOffsets {
+    pub static_key_entries: u64,
+    pub static_call_key_mods: u64,
+    pub event_call_list: u64,
+    pub event_call_class: u64,
+    pub event_call_node: u64,
+    pub event_call_type: u64,
+    pub event_call_funcs: u64,
+    pub event_call_print_fmt: u64,
+    pub event_call_module: u64,
+    pub event_call_flags: u64,
+    pub event_class_system: u64,
+    pub event_class_fields: u64,
+    pub event_class_raw_init: u64,
+    pub srcu_sda: u64,
+}
+
+impl StructOffsets {
+    /// Linux 6.1 for x86_64, as Debian configures it.
+    pub const X86_64_6_1: StructOffsets = StructOffsets {
+        static_key_entries: 8,
+        static_call_key_mods: 8,
+        event_call_list: 0,
+        event_call_class: 16,
+        event_call_node: 32,
+        event_call_type: 64,
+        event_call_funcs: 72,
+        event_call_print_fmt: 80,
+        event_call_module: 96,
+        event_call_flags: 112,
+        event_class_system: 0,
+        event_class_fields: 48,
+        event_class_raw_init: 64,
+        srcu_sda: 192,
+    };
+
+    /// Linux 6.1 for 32-bit ARM, as Debian configures it.
+    pub const ARM_6_1: StructOffsets = StructOffsets {
+        static_key_entries: 4,
+        static_call_key_mods: 4,
+        event_call_list: 0,
+        event_call_class: 8,
+        event_call_node: 16,
+        event_call_type: 32,
+        event_call_funcs: 36,
+        event_call_print_fmt: 40,
+        event_call_module: 48,
+        event_call_flags: 56,
+        event_class_system: 0,
+        event_class_fields: 24,
+        event_class_raw_init: 32,
+        srcu_sda: 96,
+    };
+}
+
+/// How one kernel patches modules.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PatchProfile {
+    /// Which rules are applied at all.
+    pub rules: PatchRules,
+    /// Which `sort()`.
+    pub sort: SortVersion,
+    /// Entries of `__ex_table` are relative with a data word (x86, 12 bytes); else absolute pairs.
+    pub extable_relative: bool,
+    /// Entries of `__jump_table` are relative (x86, 16 bytes on 64 bits); else three absolute words.
+    pub jump_table_relative: bool,
+    /// Entries of `__tracepoints_ptrs` and the like are relative; else pointers.
+    pub prel32: bool,
+    /// x86: form of the alternatives.
+    pub alternatives: AlternativesForm,
+    /// x86: longest single NOP, in bytes: 8, or 11 from about 6.4 on.
+    pub nop_max: usize,
+    /// x86: form of ORC entries.
+    pub orc: OrcForm,
+    /// x86: `.smp_locks` apply to all code of the core, not to `.text` alone (6.12).
+    pub locks_in_all_text: bool,
+    /// ARM: `CONFIG_THUMB2_KERNEL`.
+    pub thumb2: bool,
+    /// ARM: `CONFIG_ARM_LPAE`.
+    pub lpae: bool,
+    /// ARM: `CONFIG_SMP_ON_UP`.
+    pub smp_on_up: bool,
+    /// Offsets in structures.
+    pub offsets: StructOffsets,
+}
+
+impl PatchProfile {
+    /// Linux 6.1 for x86_64 as Debian configures it.
+    pub const fn x86_64_6_1() -> PatchProfile {
+        PatchProfile {
+            // Debian's 6.1 is built without X86_KERNEL_IBT.
+            rules: PatchRules::all()
+                .difference(PatchRules::IbtSeal)
+                .difference(PatchRules::PvTable)
+                .difference(PatchRules::AltSmp),
+            sort: SortVersion::BottomUp,
+            extable_relative: true,
+            jump_table_relative: true,
+            prel32: true,
+            alternatives: AlternativesForm::Packed12,
+            nop_max: 8,
+            orc: OrcForm::EndBit,
+            locks_in_all_text: false,
+            thumb2: false,
+            lpae: false,
+            smp_on_up: false,
+            offsets: StructOffsets::X86_64_6_1,
+        }
+    }
+
+    /// Linux 6.12 for x86_64. Of the offsets in structures only that of `srcu_struct` differs from 6.1.
+    /// FineIBT and call depth tracking (`.cfi_sites`, `.call_sites`) are taken as off.
+    pub const fn x86_64_6_12() -> PatchProfile {
+        let base = PatchProfile::x86_64_6_1();
+        PatchProfile {
+            rules: base.rules.union(PatchRules::IbtSeal).difference(PatchRules::Paravirt),
+            sort: SortVersion::BottomUpPairs,
+            alternatives: AlternativesForm::Packed14,
+            nop_max: 11,
+            orc: OrcForm::Type,
+            locks_in_all_text: true,
+            offsets: StructOffsets { srcu_sda: 8, ..base.offsets },
+            ..base
+        }
+    }
+
+    /// Linux 6.1 for 32-bit ARM as Debian's armmp is configured: A32, no LPAE.
+    pub const fn arm_6_1() -> PatchProfile {
+        PatchProfile {
+            rules: PatchRules::ExTable
+                .union(PatchRules::PvTable)
+                .union(PatchRules::AltSmp)
+                .union(PatchRules::FtraceSort)
+                .union(PatchRules::FtraceNops)
+                .union(PatchRules::TraceEventFuncs)
+                .union(PatchRules::TraceEventModule)
+                .union(PatchRules::TracePrintFmt)
+                .union(PatchRules::JumpTable)
+                .union(PatchRules::StaticKeyEntries)
+                .union(PatchRules::JumpSites),
+            sort: SortVersion::BottomUp,
+            extable_relative: false,
+            jump_table_relative: false,
+            prel32: false,
+            alternatives: AlternativesForm::Packed12,
+            nop_max: 8,
+            orc: OrcForm::EndBit,
+            locks_in_all_text: false,
+            thumb2: false,
+            lpae: false,
+            smp_on_up: true,
+            offsets: StructOffsets::ARM_6_1,
+        }
+    }
+}

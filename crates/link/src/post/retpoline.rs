@@ -1,0 +1,144 @@
+//! `.retpoline_sites`: branches to a register's thunk become branches through the register, where the CPU allows it.
+
+use alloc::vec::Vec;
+use core::ops::DerefMut;
+
+use super::KernelFacts;
+use super::Post;
+use super::Retpolines;
+use super::Rule;
+use super::WarningKind;
+use super::relative;
+use super::s32;
+use super::x86_code;
+use super::x86_insn;
+use super::x86_insn::Insn;
+
+const RULE: Rule = Rule::Retpolines;
+
+/// Bytes between the thunks of two registers (`RETPOLINE_THUNK_SIZE`).
+const THUNK_SIZE: u64 = 32;
+
+/// Registers by number.
+const THUNKS: [&str; 16] = [
+    "__x86_indirect_thunk_rax",
+    "__x86_indirect_thunk_rcx",
+    "__x86_indirect_thunk_rdx",
+    "__x86_indirect_thunk_rbx",
+    "__x86_indirect_thunk_rsp",
+    "__x86_indirect_thunk_rbp",
+    "__x86_indirect_thunk_rsi",
+    "__x86_indirect_thunk_rdi",
+    "__x86_indirect_thunk_r8",
+    "__x86_indirect_thunk_r9",
+    "__x86_indirect_thunk_r10",
+    "__x86_indirect_thunk_r11",
+    "__x86_indirect_thunk_r12",
+    "__x86_indirect_thunk_r13",
+    "__x86_indirect_thunk_r14",
+    "__x86_indirect_thunk_r15",
+];
+
+pub(super) fn apply<B: DerefMut<Target = [u8]>>(post: &mut Post<'_, '_, B>) {
+    if !post.on(RULE) {
+        return;
+    }
+    let Retpolines::Indirect { lfence, its } = post.facts.retpolines() else { return };
+    let Some(table) = post.last_section(".retpoline_sites") else { return };
+    let Some(bytes) = post.bytes(RULE, table) else { return };
+    let thunks = Thunks::new(post.facts);
+    for (index, raw) in bytes.chunks_exact(4).enumerate() {
+        let site = relative(table.address.wrapping_add(index as u64 * 4), s32(raw, 0));
+        match replacement(post, &thunks, site, lfence, its) {
+            Ok(mut code) => {
+                x86_code::optimize_nops(&mut code, &[], post.profile.nop_max);
+                post.patch(RULE, site, &code);
+            }
+            Err(kind) => post.warn(RULE, site, kind),
+        }
+    }
+}
+
+/// Addresses of the thunks.
+struct Thunks([Option<u64>; 16]);
+
+impl Thunks {
+    fn new(facts: &dyn KernelFacts) -> Thunks {
+        let array = facts.symbol("__x86_indirect_thunk_array");
+        let mut thunks = [None; 16];
+        for (number, (slot, name)) in thunks.iter_mut().zip(THUNKS).enumerate() {
+            *slot = array
+                .map(|array| array.wrapping_add(number as u64 * THUNK_SIZE))
+                .or_else(|| facts.symbol(name));
+        }
+        Thunks(thunks)
+    }
+
+    fn register(&self, target: u64) -> Option<u8> {
+        self.0.iter().position(|thunk| *thunk == Some(target)).map(|number| number as u8)
+    }
+}
+
+/// The code for one site, as long as the instruction that stands there.
+fn replacement<B: DerefMut<Target = [u8]>>(
+    post: &Post<'_, '_, B>,
+    thunks: &Thunks,
+    site: u64,
+    lfence: bool,
+    its: bool,
+) -> Result<Vec<u8>, WarningKind> {
+    let code = post.code(site).ok_or(WarningKind::OutsideModule)?;
+    let insn = x86_insn::decode(code).ok_or(WarningKind::Undecodable)?;
+    if !matches!(insn.opcode[0], x86_code::CALL | x86_code::JMP32) && !insn.is_jcc32() {
+        return Err(WarningKind::UnexpectedCode);
+    }
+    let target = x86_code::branch_target(site, code, insn.len).ok_or(WarningKind::Undecodable)?;
+    let register = thunks.register(target).ok_or(WarningKind::UnexpectedCode)?;
+    if register == 4 {
+        return Err(WarningKind::KernelBug);
+    }
+    let mut out = Vec::new();
+    let mut op = insn.opcode[0];
+    if insn.is_jcc32() {
+        // The opposite condition jumps over the indirect jump that takes the place of the conditional one.
+        out.extend([0x70 | (insn.opcode[1] & 0x0f) ^ 1, (insn.len as u8).wrapping_sub(2)]);
+        op = x86_code::JMP32;
+    }
+    if lfence {
+        out.extend([0x0f, 0xae, 0xe8]);
+    }
+    let last = site.wrapping_add(out.len() as u64).wrapping_add(1 + u64::from(register / 8));
+    if its && last & 0x20 == 0 {
+        let thunk = post.facts.its_thunk(register).ok_or(WarningKind::UnknownFact)?;
+        return Ok(branch_to_thunk(site, &insn, thunk));
+    }
+    if register >= 8 {
+        out.push(0x41);
+    }
+    let kind = if op == x86_code::CALL { 0xd0 } else { 0xe0 };
+    out.extend([0xff, kind | register & 7]);
+    if op == x86_code::JMP32 && out.len() < insn.len {
+        out.push(x86_code::INT3);
+    }
+    // The replacement of a short branch with LFENCE may not fit: the kernel then leaves the site alone.
+    if out.len() > insn.len {
+        return Err(WarningKind::UnexpectedCode);
+    }
+    out.resize(insn.len, x86_code::NOP);
+    Ok(out)
+}
+
+/// The same branch with another target.
+fn branch_to_thunk(site: u64, insn: &Insn, thunk: u64) -> Vec<u8> {
+    let mut out = Vec::new();
+    let mut op = insn.opcode[0];
+    if insn.is_jcc32() {
+        out.push(0x0f);
+        op = insn.opcode[1];
+    } else if insn.len == 6 {
+        out.push(0x2e);
+    }
+    out.extend(x86_code::branch(op, site.wrapping_add(out.len() as u64), thunk));
+    out.resize(insn.len, x86_code::NOP);
+    out
+}

@@ -1,0 +1,300 @@
+//! `_ftrace_events` and `_ftrace_eval_map`: trace events are registered, and names of enums in their formats become
+//! numbers.
+
+use alloc::format;
+use alloc::vec::Vec;
+use core::ops::DerefMut;
+
+use super::MaskRule;
+use super::Post;
+use super::Rule;
+use super::Table;
+use super::WarningKind;
+
+/// Comparisons of a name with a place in a format that one module may cause. The largest modules need some millions.
+const MAX_WORK: u64 = 1 << 28;
+
+/// `struct trace_event_call`, as far as it matters.
+struct Event {
+    address: u64,
+    class: u64,
+    system: u64,
+    print_fmt: u64,
+    funcs: u64,
+}
+
+pub(super) fn apply<B: DerefMut<Target = [u8]>>(post: &mut Post<'_, '_, B>, this_module: u64) {
+    let calls = pointers(post, post.section("_ftrace_events"));
+    if calls.is_empty() {
+        return;
+    }
+    let printer = post.facts.symbol("trace_nop_print");
+    let mut events = Vec::new();
+    for call in calls {
+        match event(post, call) {
+            Some(event) => {
+                register(post, &event, this_module, printer);
+                events.push(event);
+            }
+            None => post.warn(Rule::TraceEventFuncs, call, WarningKind::OutsideModule),
+        }
+    }
+    if post.on(Rule::TracePrintFmt) {
+        let maps = pointers(post, post.section("_ftrace_eval_map"));
+        update_formats(post, &events, &maps);
+    }
+}
+
+fn pointers<B: DerefMut<Target = [u8]>>(post: &Post<'_, '_, B>, table: Option<Table>) -> Vec<u64> {
+    let Some(table) = table else { return Vec::new() };
+    let Some(bytes) = usize::try_from(table.size).ok().and_then(|size| post.image.slice(table.address, size))
+    else {
+        return Vec::new();
+    };
+    let class = post.info.arch.class();
+    bytes.chunks_exact(post.word()).map(|raw| class.pointer(post.image.endian, raw)).collect()
+}
+
+fn event<B: DerefMut<Target = [u8]>>(post: &Post<'_, '_, B>, address: u64) -> Option<Event> {
+    let offsets = &post.profile.offsets;
+    let at = |offset: u64| post.pointer(address.wrapping_add(offset));
+    let class = at(offsets.event_call_class)?;
+    Some(Event {
+        address,
+        class,
+        system: post.pointer(class.wrapping_add(offsets.event_class_system))?,
+        print_fmt: at(offsets.event_call_print_fmt)?,
+        funcs: at(offsets.event_call_funcs)?,
+    })
+}
+
+fn register<B: DerefMut<Target = [u8]>>(
+    post: &mut Post<'_, '_, B>,
+    event: &Event,
+    this_module: u64,
+    printer: Option<u64>,
+) {
+    let (offsets, word) = (post.profile.offsets, post.word());
+    let place = |offset: u64| event.address.wrapping_add(offset);
+    let raw_init = post.pointer(event.class.wrapping_add(offsets.event_class_raw_init));
+    if post.on(Rule::TraceEventFuncs) && raw_init != Some(0) {
+        // trace, raw, hex, binary
+        for index in 0..4 {
+            let slot = event.funcs.wrapping_add(index * word as u64);
+            match (post.pointer(slot), printer) {
+                (Some(0), Some(printer)) => {
+                    post.patch_pointer(Rule::TraceEventFuncs, slot, printer);
+                }
+                (Some(0), None) => post.warn(Rule::TraceEventFuncs, slot, WarningKind::UnknownFact),
+                (Some(_), _) => {}
+                (None, _) => post.warn(Rule::TraceEventFuncs, slot, WarningKind::OutsideModule),
+            }
+        }
+    }
+    if post.on(Rule::TraceEventModule) {
+        post.patch_pointer(Rule::TraceEventModule, place(offsets.event_call_module), this_module);
+    }
+    post.mask(MaskRule::TraceEventCall, place(offsets.event_call_list), 2 * word);
+    // The hash node, a list head and the number that is given out: one run of bytes.
+    let numbered = offsets.event_call_type.wrapping_add(4).wrapping_sub(offsets.event_call_node);
+    post.mask(MaskRule::TraceEventCall, place(offsets.event_call_node), numbered as usize);
+    post.mask(MaskRule::TraceEventClass, event.class.wrapping_add(offsets.event_class_fields), 2 * word);
+}
+
+/// `struct trace_eval_map`
+struct Map {
+    system: u64,
+    name: Vec<u8>,
+    value: Vec<u8>,
+}
+
+fn update_formats<B: DerefMut<Target = [u8]>>(post: &mut Post<'_, '_, B>, events: &[Event], maps: &[u64]) {
+    let mut known = Vec::new();
+    for address in maps {
+        match map(post, *address) {
+            Some(map) => known.push(map),
+            None => post.warn(Rule::TracePrintFmt, *address, WarningKind::OutsideModule),
+        }
+    }
+    known.sort_by_key(|map: &Map| map.system);
+    let mut work = MAX_WORK;
+    // Each event is put at the head of the kernel's list, so they are walked backwards.
+    for event in events.iter().rev() {
+        let start = known.partition_point(|map| map.system < event.system);
+        let end = known.partition_point(|map| map.system <= event.system);
+        let Some(maps) = known.get(start..end).filter(|maps| !maps.is_empty()) else { continue };
+        let Some(mut bytes) = format_and_behind(post, event.print_fmt) else {
+            post.warn(Rule::TracePrintFmt, event.print_fmt, WarningKind::OutsideModule);
+            continue;
+        };
+        let mut names = Vec::new();
+        names_in(&mut bytes, &mut names);
+        for map in maps {
+            let cost = names.len() as u64 + 1;
+            let Some(rest) = work.checked_sub(cost) else {
+                return post.warn(Rule::TracePrintFmt, event.print_fmt, WarningKind::TooMuchWork);
+            };
+            work = rest;
+            if !names.iter().any(|at| is_name_at(&bytes, *at, &map.name)) {
+                continue;
+            }
+            work = work.saturating_sub(bytes.len() as u64 * 4);
+            replace_all(&mut bytes, map);
+            names_in(&mut bytes, &mut names);
+        }
+        write_difference(post, event.print_fmt, &bytes);
+    }
+}
+
+fn map<B: DerefMut<Target = [u8]>>(post: &Post<'_, '_, B>, address: u64) -> Option<Map> {
+    let word = post.word() as u64;
+    let name = behind(post, post.pointer(address.wrapping_add(word))?)?;
+    let name = name.get(..name.iter().position(|byte| *byte == 0)?)?.to_vec();
+    let value = post.pointer(address.wrapping_add(2 * word))?;
+    let value = if word == 8 { value as i64 } else { i64::from(value as u32 as i32) };
+    Some(Map { system: post.pointer(address)?, name, value: format!("{value}").into_bytes() })
+}
+
+/// What follows an address in its allocation, up to 64 KiB.
+fn behind<'p, B: DerefMut<Target = [u8]>>(post: &'p Post<'_, '_, B>, address: u64) -> Option<&'p [u8]> {
+    let at = post.image.locate(address)?;
+    let rest = post.image.region(at.region)?.layout.size.saturating_sub(at.offset).min(1 << 16);
+    post.image.slice(address, rest as usize)
+}
+
+/// A string and what follows up to the next NUL: the kernel's search steps over a NUL that a replacement left.
+fn format_and_behind<B: DerefMut<Target = [u8]>>(post: &Post<'_, '_, B>, address: u64) -> Option<Vec<u8>> {
+    let bytes = behind(post, address)?;
+    let end = bytes.iter().position(|byte| *byte == 0)? + 1;
+    let more = bytes.get(end..)?.iter().position(|byte| *byte == 0).map_or(0, |len| len + 1);
+    Some(bytes.get(..end + more)?.to_vec())
+}
+
+fn write_difference<B: DerefMut<Target = [u8]>>(post: &mut Post<'_, '_, B>, address: u64, bytes: &[u8]) {
+    if post.image.slice(address, bytes.len()).is_some_and(|old| old != bytes) {
+        post.patch(Rule::TracePrintFmt, address, bytes);
+    }
+}
+
+/// The kernel's `isalpha`, which knows Latin-1.
+fn is_alpha(byte: u8) -> bool {
+    byte.is_ascii_alphabetic() || byte >= 0xc0 && byte != 0xd7 && byte != 0xf7
+}
+
+fn is_alnum(byte: u8) -> bool {
+    byte.is_ascii_digit() || is_alpha(byte)
+}
+
+fn is_word(byte: u8) -> bool {
+    is_alnum(byte) || byte == b'_'
+}
+
+fn byte_at(bytes: &[u8], at: usize) -> u8 {
+    bytes.get(at).copied().unwrap_or(0)
+}
+
+fn is_name_at(bytes: &[u8], at: usize, name: &[u8]) -> bool {
+    bytes.get(at..).is_some_and(|rest| rest.starts_with(name)) && !is_word(byte_at(bytes, at + name.len()))
+}
+
+/// What is done at a place where a name may stand.
+enum Step {
+    /// It is skipped.
+    Skip,
+    /// It was replaced; the search goes on behind this offset.
+    Replaced(usize),
+    /// The search ends.
+    Stop,
+}
+
+/// Walks over a format as the kernel does: strings in quotes, numbers and members of structures are no names.
+fn walk(bytes: &mut [u8], mut at_name: impl FnMut(&mut [u8], usize) -> Step) {
+    let mut at = 0;
+    let mut quoted = false;
+    while byte_at(bytes, at) != 0 {
+        match byte_at(bytes, at) {
+            b'\\' => {
+                at += 1;
+                if byte_at(bytes, at) == 0 {
+                    return;
+                }
+            }
+            b'"' => quoted = !quoted,
+            _ if quoted => {}
+            byte if byte.is_ascii_digit() => {
+                while is_alnum(byte_at(bytes, at)) {
+                    at += 1;
+                }
+                if byte_at(bytes, at) == 0 {
+                    return;
+                }
+            }
+            byte if is_alpha(byte) || byte == b'_' => match at_name(bytes, at) {
+                Step::Stop => return,
+                Step::Replaced(end) => at = end,
+                Step::Skip => match skip_name(bytes, at) {
+                    Some(end) => at = end,
+                    None => return,
+                },
+            },
+            _ => {}
+        }
+        // The delimiter behind what was found is no name.
+        at += 1;
+    }
+}
+
+/// The offset behind a name and its members; `None` at the end of the format.
+fn skip_name(bytes: &[u8], mut at: usize) -> Option<usize> {
+    loop {
+        at += 1;
+        while is_word(byte_at(bytes, at)) {
+            at += 1;
+        }
+        at += match (byte_at(bytes, at), byte_at(bytes, at + 1)) {
+            (0, _) => return None,
+            (b'.', _) => 1,
+            (b'-', b'>') => 2,
+            _ => return Some(at),
+        };
+        if byte_at(bytes, at) == 0 {
+            return None;
+        }
+    }
+}
+
+/// Offsets of all places of a format where a name may stand.
+fn names_in(bytes: &mut [u8], names: &mut Vec<usize>) {
+    names.clear();
+    walk(bytes, |_, at| {
+        names.push(at);
+        Step::Skip
+    });
+}
+
+/// Replaces every use of a map's name by its value, in place.
+fn replace_all(bytes: &mut [u8], map: &Map) {
+    walk(bytes, |bytes, at| {
+        if !is_name_at(bytes, at, &map.name) {
+            return Step::Skip;
+        }
+        if map.name.len() < map.value.len() {
+            return Step::Stop;
+        }
+        let end = at + map.value.len();
+        let (Some(place), rest) = (bytes.get_mut(at..end), at + map.name.len()) else { return Step::Stop };
+        place.copy_from_slice(&map.value);
+        // The value is printed with a NUL, which cuts the format where both are equally long.
+        if let Some(nul) = bytes.get_mut(end) {
+            *nul = 0;
+        }
+        let len = bytes.get(rest..).unwrap_or_default().iter().position(|byte| *byte == 0).unwrap_or(0);
+        if rest + len <= bytes.len() {
+            bytes.copy_within(rest..rest + len, end);
+        }
+        if let Some(nul) = bytes.get_mut(end + len) {
+            *nul = 0;
+        }
+        Step::Replaced(end)
+    });
+}
