@@ -336,3 +336,6 @@ impl<'elf, 'data> Reader<'elf, 'data> {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

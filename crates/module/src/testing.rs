@@ -29,6 +29,12 @@ use crate::elf::RawSymbol;
 use crate::elf::SectionHeader;
 use crate::elf::consts::*;
 
+mod tables;
+pub mod walk;
+
+pub use tables::NewExport;
+pub use tables::NewParam;
+
 #[derive(Clone, Debug)]
 struct Section {
     name: String,
