@@ -1,0 +1,98 @@
+//! lkm: from the file to relocated bytes, with every check.
+
+use std::hint::black_box;
+use std::sync::LazyLock;
+
+use lkm_link::Arch;
+use lkm_link::LinkError;
+use lkm_link::LinkRules;
+use lkm_link::LoadInfo;
+use lkm_link::Resolve;
+use lkm_link::SymbolError;
+use lkm_link::rules::MemoryModel;
+use lkm_link::rules::SortVersion;
+use lkm_link::rules::X86Place;
+use lkm_module::Errno;
+use lkm_module::elf::Elf;
+use lkm_module::elf::Endian;
+
+use crate::memory::Pages;
+use crate::tree::Exports;
+
+/// Where modules are put.
+pub const BASE: u64 = 0xffff_ffff_c000_0000;
+/// Where symbols are said to be: in the kernel's text.
+pub const EXPORTS_BASE: u64 = 0xffff_ffff_8100_0000;
+/// Where the copy of the file is said to be, while the module is loaded.
+const COPY: u64 = 0xffff_c900_0000_0000;
+/// Where the module's data per cpu is said to be.
+const PERCPU: u64 = 0x34000;
+const PAGE: u64 = 4096;
+
+/// Rules of Debian's 6.1 for x86_64.
+static RULES: LazyLock<LinkRules> = LazyLock::new(|| LinkRules {
+    memory: MemoryModel::CoreInit,
+    page_size: PAGE,
+    strict_rwx: true,
+    refuse_wx: true,
+    ro_after_init: true,
+    ro_after_init_sections: &[".data..ro_after_init", "__jump_table"],
+    kallsyms: true,
+    kallsyms_all: true,
+    typetab: true,
+    mod_kallsyms: true,
+    unload: true,
+    smp: true,
+    livepatch: true,
+    sort: SortVersion::BottomUp,
+    relocate_percpu: false,
+    x86_place: X86Place::ZeroThenRange,
+    arm_plt: None,
+    thumb2: false,
+    arm_group_relocs: true,
+    arm_prel31_range: true,
+    extended_modversions: false,
+    missing_symbol_errno: true,
+    check_shndx: true,
+});
+
+struct Imports<'a>(&'a Exports);
+
+impl Resolve for Imports<'_> {
+    fn resolve(&mut self, _index: u32, name: &[u8]) -> Result<Option<u64>, Errno> {
+        Ok(self.0.get(name).copied())
+    }
+
+    fn refused(&mut self, _error: &SymbolError<'_>) {}
+}
+
+/// Links a module for [`BASE`].
+pub fn link(file: &[u8], exports: &Exports) -> Result<(), String> {
+    let arch = Arch::X86_64;
+    let elf = Elf::parse_as(file, arch.class(), Endian::Little).map_err(|error| error.to_string())?;
+    link_elf(elf, arch, exports).map_err(|error| error.to_string())
+}
+
+fn link_elf(elf: Elf<'_>, arch: Arch, exports: &Exports) -> Result<(), LinkError> {
+    let rules = &*RULES;
+    let mut info = LoadInfo::setup(elf, arch, COPY, rules, true)?;
+    info.rewrite_section_headers();
+    lkm_link::module_frob_arch_sections(&mut info, rules)?;
+    lkm_link::module_enforce_rwx_sections(&info, rules)?;
+    let mut layouts = lkm_link::layout_sections(&mut info, rules);
+    lkm_link::layout_symtab(&mut info, rules, &mut layouts);
+    let mut next = BASE;
+    let mut image = lkm_link::move_module(&mut info, &layouts, |_, size| {
+        // What the kernel would not find room for is not asked of the system either.
+        let length = usize::try_from(size).ok().filter(|_| size < 1 << 30)?;
+        let base = next;
+        next += size.next_multiple_of(PAGE) + PAGE;
+        Some((base, Pages::new(length, false)?))
+    })
+    .map_err(|failure| failure.error)?;
+    let symbols = lkm_link::simplify_symbols(&info, rules, Some(PERCPU), &mut Imports(exports))?;
+    lkm_link::write_symtab(&info, &symbols, &mut image);
+    lkm_link::apply_relocations(&info, rules, &symbols, &mut image, &mut ())?;
+    black_box(&image);
+    Ok(())
+}
