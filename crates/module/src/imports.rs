@@ -37,3 +37,34 @@ pub fn imports<'data>(symbols: &SymbolTable<'data>, versions: &Versions<'data>) 
         })
         .collect()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::elf::Class;
+    use crate::elf::Elf;
+    use crate::elf::Endian;
+    use crate::elf::consts::*;
+    use crate::testing::ObjectBuilder;
+
+    #[test]
+    fn undefined_symbols_with_their_versions() {
+        let mut object = ObjectBuilder::new(Class::Elf32, Endian::Big, EM_PPC);
+        let text = object.section(".text", SHT_PROGBITS, SHF_ALLOC, 4, &[0; 4]);
+        object.versions(&[("module_layout", 1), ("kfree", 2), ("_printk", 3), ("kfree", 4)]);
+        object.global("init_module", text, 0);
+        object.undefined("kfree");
+        object.absolute("absolute", 1);
+        object.weak("maybe");
+        let file = object.finish();
+        let elf = Elf::parse(&file).unwrap();
+        let read = imports(&SymbolTable::of(&elf).unwrap(), &Versions::of(&elf));
+        assert_eq!(
+            read,
+            [
+                Import { name: b"kfree", symbol: 2, weak: false, crc: Some(2) },
+                Import { name: b"maybe", symbol: 4, weak: true, crc: None },
+            ]
+        );
+    }
+}

@@ -161,3 +161,85 @@ pub fn kernel_params<'data>(elf: &Elf<'data>, symbols: &SymbolTable<'data>) -> O
     let entries = contents.chunks_exact(layout.size).enumerate().map(entry).collect();
     Some(KernelParams { layout, entries })
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::elf::Endian;
+    use crate::elf::consts::*;
+    use crate::testing::NewParam;
+    use crate::testing::ObjectBuilder;
+
+    #[test]
+    fn parm_and_parmtype_are_merged() {
+        let info = Modinfo::new(
+            b"parm=b:second: with colon\0parmtype=a:int\0parmtype=b:charp\0parm=a:old\0parm=a:new\0parmtype=c:bool\0",
+        );
+        let parameter = |name, description, kind| Parameter { name, description, kind };
+        assert_eq!(
+            parameters(&info),
+            Ok([
+                parameter(&b"b"[..], Some(&b"second: with colon"[..]), Some(&b"charp"[..])),
+                parameter(b"a", Some(b"new"), Some(b"int")),
+                parameter(b"c", None, Some(b"bool")),
+            ]
+            .into())
+        );
+    }
+
+    #[test]
+    fn a_string_without_colon_is_named() {
+        let info = Modinfo::new(b"parm=good:x\0parmtype=bad\0");
+        assert_eq!(parameters(&info), Err(BadParameter { tag: "parmtype", value: b"bad" }));
+        assert_eq!(parameters(&Modinfo::new(b"parm\0")), Err(BadParameter { tag: "parm", value: b"" }));
+    }
+
+    #[test]
+    fn layouts_are_those_of_the_structures() {
+        let offsets = |class, has_module| {
+            let layout = ParamLayout::of(class, has_module);
+            (layout.size, layout.ops, layout.perm, layout.level, layout.flags, layout.arg)
+        };
+        assert_eq!(offsets(Class::Elf64, true), (40, 16, 24, 26, 27, 32));
+        assert_eq!(offsets(Class::Elf32, true), (20, 8, 12, 14, 15, 16));
+        assert_eq!(offsets(Class::Elf64, false), (32, 8, 16, 18, 19, 24));
+        assert_eq!(offsets(Class::Elf32, false), (16, 4, 8, 10, 11, 12));
+    }
+
+    #[test]
+    fn the_table_is_read_with_and_without_mod() {
+        for (class, endian, machine) in [
+            (Class::Elf64, Endian::Little, EM_X86_64),
+            (Class::Elf32, Endian::Little, EM_ARM),
+            (Class::Elf32, Endian::Big, EM_PPC),
+            (Class::Elf64, Endian::Big, EM_S390),
+        ] {
+            for has_module in [true, false] {
+                let mut object = ObjectBuilder::new(class, endian, machine);
+                let data = object.section(".data", SHT_PROGBITS, SHF_ALLOC | SHF_WRITE, 8, &[0; 16]);
+                object.this_module("x", 0x200, None, None);
+                let ops = object.undefined("param_ops_int");
+                let arg = object.local("number", data, 8);
+                let plain = NewParam { name: "plain", perm: 0o644, level: -1, flags: 0, ops, arg };
+                let other = NewParam { name: "unsafe", perm: 0, level: -1, flags: PARAM_UNSAFE, ops, arg };
+                let section = object.params(has_module, &[plain, other]);
+                // A partial entry at the end is not seen.
+                object.data(section).extend([0; 15]);
+                let file = object.finish();
+                let elf = Elf::parse(&file).unwrap();
+                let read = kernel_params(&elf, &SymbolTable::of(&elf).unwrap()).unwrap();
+                assert_eq!(read.layout, ParamLayout::of(class, has_module));
+                let [first, second] = read.entries[..] else { panic!("{} entries", read.entries.len()) };
+                assert_eq!(
+                    (first.name, first.perm, first.level, first.flags),
+                    (Some(&b"plain"[..]), 0o644, -1, 0)
+                );
+                assert_eq!((second.name, second.perm, second.flags), (Some(&b"unsafe"[..]), 0, PARAM_UNSAFE));
+                let ops = first.ops.unwrap();
+                assert_eq!((ops.name, ops.section()), (&b"param_ops_int"[..], None));
+                let arg = second.arg.unwrap();
+                assert_eq!((arg.name, arg.section(), arg.offset), (&b"number"[..], Some(data), 8));
+            }
+        }
+    }
+}

@@ -55,3 +55,41 @@ impl<'data> ThisModule<'data> {
         })
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::elf::Class;
+    use crate::elf::Endian;
+    use crate::elf::consts::*;
+    use crate::testing::ObjectBuilder;
+
+    #[test]
+    fn name_size_and_pointers() {
+        for (class, machine) in [(Class::Elf64, EM_X86_64), (Class::Elf32, EM_ARM)] {
+            let mut object = ObjectBuilder::new(class, Endian::Little, machine);
+            let text = object.section(".init.text", SHT_PROGBITS, SHF_ALLOC | SHF_EXECINSTR, 4, &[0; 8]);
+            let init = object.global("init_module", text, 4);
+            let exit = object.global("cleanup_module", text, 0);
+            let long = "n".repeat(name_size(class));
+            let section = object.this_module(&long, 0x240, Some((0xcc, init)), Some((0x230, exit)));
+            let file = object.finish();
+            let elf = Elf::parse(&file).unwrap();
+            let this = ThisModule::of(&elf, SymbolTable::of(&elf).as_ref()).unwrap();
+            assert_eq!((this.section, this.size), (section, 0x240));
+            assert_eq!(this.name, long.as_bytes(), "a name without NUL ends with its field");
+            let init = this.init.unwrap();
+            assert_eq!((init.place, init.section(), init.offset), (0xcc, Some(text), 4));
+            assert_eq!(this.exit.unwrap().place, 0x230);
+            assert!(ThisModule::of(&elf, None).unwrap().init.is_none());
+        }
+    }
+
+    #[test]
+    fn absent_or_not_allocated() {
+        let mut object = ObjectBuilder::new(Class::Elf64, Endian::Little, EM_X86_64);
+        object.section(".gnu.linkonce.this_module", SHT_PROGBITS, SHF_WRITE, 4, &[0; 0x380]);
+        let file = object.finish();
+        assert!(ThisModule::of(&Elf::parse(&file).unwrap(), None).is_none());
+    }
+}

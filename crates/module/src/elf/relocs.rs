@@ -158,3 +158,51 @@ fn for_each(elf: &Elf<'_>, records: &[u8], explicit: bool, mut with: impl FnMut(
         (Class::Elf64, true) => Elf64::relas(records).iter().for_each(|raw| fixed(Elf64::rela(raw, endian))),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::elf::consts::*;
+    use crate::testing::ObjectBuilder;
+
+    #[test]
+    fn addends_of_both_kinds() {
+        for (class, machine) in [(Class::Elf32, EM_ARM), (Class::Elf64, EM_X86_64)] {
+            let mut object = ObjectBuilder::new(class, Endian::Little, machine);
+            let strings = object.section(".str", SHT_PROGBITS, SHF_ALLOC, 1, b"zero\0five\0");
+            let symbol = object.local("strings", strings, 2);
+            let table = object.section(".table", SHT_PROGBITS, SHF_ALLOC, 8, &[0; 24]);
+            object.pointer(table, 16, symbol, 3);
+            object.pointer(table, 0, symbol, -2);
+            object.pointer(table, 8, symbol, -3);
+            // By a symbol that does not exist.
+            object.reloc(table, 4, 77, 1, 0);
+            let file = object.finish();
+            let elf = Elf::parse(&file).unwrap();
+            let targets = TargetMap::of(&elf, &SymbolTable::of(&elf).unwrap(), table, class.pointer_size());
+            let places: Vec<_> = targets.iter().map(|target| target.place).collect();
+            assert_eq!(places, [0, 8, 16]);
+            assert_eq!(targets.at(0).unwrap().string(&elf), Some(&b"zero"[..]));
+            assert_eq!(targets.at(16).unwrap().string(&elf), Some(&b"five"[..]));
+            let before = targets.at(8).unwrap();
+            let all_ones = if class == Class::Elf32 { 0xffff_ffff } else { u64::MAX };
+            assert_eq!((before.offset, before.string(&elf)), (all_ones, None));
+            assert_eq!(targets.at(4), None);
+        }
+    }
+
+    #[test]
+    fn little_endian_mips64_has_its_own_order_of_fields() {
+        let mut object = ObjectBuilder::new(Class::Elf64, Endian::Little, EM_MIPS);
+        let table = object.section(".table", SHT_PROGBITS, SHF_ALLOC, 8, &[0; 16]);
+        object.undefined("skipped");
+        object.undefined("wanted");
+        // r_sym = 2 (4 bytes), r_ssym = 0, r_type3 = 0, r_type2 = 0, r_type = 18, read as one number.
+        object.reloc(table, 8, 18 << 24, 2, 5);
+        let file = object.finish();
+        let elf = Elf::parse(&file).unwrap();
+        let targets = TargetMap::of(&elf, &SymbolTable::of(&elf).unwrap(), table, 8);
+        let target = targets.at(8).unwrap();
+        assert_eq!((target.name, target.kind, target.section()), (&b"wanted"[..], 18, None));
+    }
+}

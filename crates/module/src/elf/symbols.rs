@@ -91,3 +91,44 @@ impl<'data> SymbolTable<'data> {
         (0..table.len() as u32).map_while(move |index| table.get(index))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use alloc::vec::Vec;
+
+    use super::super::consts::*;
+    use super::*;
+    use crate::testing::ObjectBuilder;
+    use crate::testing::edit_section;
+
+    #[test]
+    fn records_and_names() {
+        for (class, endian) in [(Class::Elf32, Endian::Big), (Class::Elf64, Endian::Little)] {
+            let mut object = ObjectBuilder::new(class, endian, EM_MIPS);
+            let data = object.section(".data", SHT_PROGBITS, SHF_ALLOC, 4, &[0; 8]);
+            let info = STB_GLOBAL << 4 | STT_OBJECT;
+            let raw = RawSymbol { info, other: 2, shndx: data as u16, value: 4, size: 3, name: 0 };
+            object.symbol("variable", raw);
+            object.weak("maybe");
+            let mut file = object.finish();
+            let symtab = file.len() - 3 * class.section_header_size();
+            let elf = Elf::parse(&file).unwrap();
+            let table = SymbolTable::of(&elf).unwrap();
+            assert_eq!((table.len(), table.is_empty(), table.section()), (3, false, 2));
+            let symbols: Vec<_> = table.iter().collect();
+            assert_eq!(symbols[1], Symbol { index: 1, name: b"variable", raw: RawSymbol { name: 1, ..raw } });
+            assert!(symbols[2].is_undefined() && symbols[2].is_weak() && !symbols[1].is_weak());
+            assert_eq!(table.get(3), None);
+
+            // The string table is used whatever its type; without one names are empty.
+            edit_section(&mut file, 3, |section| section.kind = SHT_NOBITS);
+            let elf = Elf::parse(&file).unwrap();
+            assert_eq!(SymbolTable::of(&elf).unwrap().get(1).unwrap().name, b"variable");
+            edit_section(&mut file, 3, |section| section.offset = u64::from(u32::MAX));
+            let elf = Elf::parse(&file).unwrap();
+            assert_eq!(SymbolTable::of(&elf).unwrap().get(1).unwrap().name, b"");
+            file.truncate(symtab);
+            assert!(Elf::parse(&file).is_err());
+        }
+    }
+}

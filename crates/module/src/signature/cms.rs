@@ -246,3 +246,84 @@ fn common_name(mut name: Der<'_>) -> Option<&[u8]> {
     }
     None
 }
+
+#[cfg(test)]
+mod tests {
+    use std::string::ToString;
+    use std::vec::Vec;
+
+    use super::*;
+
+    const EC: &[u8] = include_bytes!("messages/ec.der");
+    const RSA_KEYID: &[u8] = include_bytes!("messages/rsa-keyid.der");
+    const ATTRIBUTES: &[u8] = include_bytes!("messages/attributes.der");
+
+    // The expected values are what `openssl cms -cmsout -print` shows of the messages.
+    #[test]
+    fn issuer_and_serial_number() {
+        let signer = SignerInfo::read(EC).unwrap();
+        assert_eq!(signer.issuer_cn, Some(&b"Test module key"[..]));
+        assert_eq!(signer.serial, Some(&[0, 0xa1, 0xb2, 0xc3, 0xd4, 0xe5, 0xf6, 0x07, 0x08][..]));
+        assert_eq!(signer.issuer.unwrap()[..2], [0x30, 44], "the whole name, with its tag");
+        assert_eq!(signer.issuer.unwrap().len(), 46);
+        assert_eq!(signer.skid, None);
+        assert_eq!(signer.digest.name(), Some("sha256"));
+        assert_eq!(signer.algorithm.name(), Some("ecdsa-with-SHA256"));
+        assert_eq!(signer.signature.len(), 71);
+        assert_eq!(signer.signature[..4], [0x30, 0x45, 0x02, 0x20]);
+        assert!(!signer.signed_attributes && !signer.has_content);
+    }
+
+    #[test]
+    fn subject_key_identifier() {
+        let signer = SignerInfo::read(RSA_KEYID).unwrap();
+        assert_eq!((signer.issuer, signer.issuer_cn, signer.serial), (None, None, None));
+        let skid = b"\xe7\x5e\xdf\xed\x79\x65\x14\x90\x0a\xa0\x42\x6a\x5d\x17\x8c\xe8\x70\x37\x66\xf1";
+        assert_eq!(signer.skid, Some(&skid[..]));
+        assert_eq!((signer.digest.name(), signer.algorithm.name()), (Some("sha512"), Some("rsaEncryption")));
+        assert_eq!(signer.signature.len(), 128);
+    }
+
+    #[test]
+    fn contents_certificates_and_attributes() {
+        let signer = SignerInfo::read(ATTRIBUTES).unwrap();
+        assert!(signer.signed_attributes && signer.has_content);
+        assert_eq!(signer.serial, Some(&[0x47, 0x11][..]));
+        assert_eq!(signer.digest.name(), Some("sha1"));
+    }
+
+    #[test]
+    fn a_message_cut_anywhere_is_an_error() {
+        for message in [EC, RSA_KEYID, ATTRIBUTES] {
+            for length in 0..message.len() {
+                assert!(SignerInfo::read(&message[..length]).is_err(), "{length} bytes");
+            }
+            let longer = [message, b"\0"].concat();
+            assert_eq!(SignerInfo::read(&longer).unwrap(), SignerInfo::read(message).unwrap());
+        }
+    }
+
+    #[test]
+    fn a_message_with_any_byte_changed_is_read_or_refused() {
+        let mut accepted = 0;
+        for message in [EC, RSA_KEYID, ATTRIBUTES] {
+            let mut message = Vec::from(message);
+            for at in 0..message.len() {
+                for flip in 1..=255 {
+                    message[at] ^= flip;
+                    accepted += usize::from(SignerInfo::read(&message).is_ok());
+                    message[at] ^= flip;
+                }
+            }
+        }
+        assert!(accepted > 1000, "names and numbers may be anything: {accepted}");
+    }
+
+    #[test]
+    fn unknown_identifiers_are_written_in_numbers() {
+        assert_eq!(Oid(b"\x2a\x86\x48\x86\xf7\x0d\x01\x07\x02").to_string(), "1.2.840.113549.1.7.2");
+        assert_eq!(Oid(b"\x60\x86\x48\x01\x65\x03\x04\x02\x01").to_string(), "sha256");
+        assert_eq!(Oid(b"\x88\x37\x03").to_string(), "2.999.3");
+        assert_eq!(Oid(b"").to_string(), "");
+    }
+}
