@@ -18,6 +18,8 @@ pub mod modinfo;
 mod module;
 pub mod note;
 pub mod params;
+#[cfg(test)]
+mod robustness;
 pub mod signature;
 #[cfg(any(test, feature = "testing"))]
 pub mod testing;

@@ -29,9 +29,11 @@ use crate::elf::RawSymbol;
 use crate::elf::SectionHeader;
 use crate::elf::consts::*;
 
+mod samples;
 mod tables;
 pub mod walk;
 
+pub use samples::samples;
 pub use tables::NewExport;
 pub use tables::NewParam;
 
@@ -358,6 +360,9 @@ impl ObjectBuilder {
         out.extend(self.word(reloc.offset));
         out.extend(self.word(match self.class {
             Class::Elf32 => u64::from(reloc.symbol << 8 | reloc.kind),
+            Class::Elf64 if self.machine == EM_MIPS && self.endian == Endian::Little => {
+                u64::from(reloc.kind) << 56 | u64::from(reloc.symbol)
+            }
             Class::Elf64 => u64::from(reloc.symbol) << 32 | u64::from(reloc.kind),
         }));
         if self.rela {

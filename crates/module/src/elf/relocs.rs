@@ -197,10 +197,11 @@ mod tests {
         let table = object.section(".table", SHT_PROGBITS, SHF_ALLOC, 8, &[0; 16]);
         object.undefined("skipped");
         object.undefined("wanted");
-        // r_sym = 2 (4 bytes), r_ssym = 0, r_type3 = 0, r_type2 = 0, r_type = 18, read as one number.
-        object.reloc(table, 8, 18 << 24, 2, 5);
+        object.reloc(table, 8, 2, 18, 5);
         let file = object.finish();
         let elf = Elf::parse(&file).unwrap();
+        // r_sym in four bytes, r_ssym, r_type3, r_type2, r_type.
+        assert_eq!(elf.section_data(2).unwrap()[8..16], [2, 0, 0, 0, 0, 0, 0, 18]);
         let targets = TargetMap::of(&elf, &SymbolTable::of(&elf).unwrap(), table, 8);
         let target = targets.at(8).unwrap();
         assert_eq!((target.name, target.kind, target.section()), (&b"wanted"[..], 18, None));
