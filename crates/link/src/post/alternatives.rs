@@ -319,3 +319,135 @@ fn one_nop(run: &mut [u8], nop_max: usize) {
         *jump = x86_code::branch(x86_code::JMP32, 0, len as u64);
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::PatchProfile;
+    use super::super::PlainFacts;
+    use super::super::testing::Bed;
+    use super::super::testing::rel;
+    use super::super::testing::words;
+    use super::*;
+    use crate::Arch;
+
+    const TEXT: u64 = Bed::X86_CORE;
+    const REPLACEMENT: u64 = Bed::X86_CORE + 0x200;
+    const TABLE: u64 = Bed::X86_CORE + 0x1000;
+    const FEATURE: u16 = 9 * 32 + 5;
+
+    fn facts() -> PlainFacts {
+        let mut facts = PlainFacts::default();
+        facts.features.insert(FEATURE);
+        facts
+    }
+
+    /// One site of 6.1 after patching.
+    fn old(site: &[u8], replacement: &[u8], cpuid: u16) -> Vec<u8> {
+        let mut bed = Bed::new(Arch::X86_64);
+        bed.put(TEXT, site);
+        bed.put(REPLACEMENT, replacement);
+        let mut entry = words(&[rel(TABLE, TEXT), rel(TABLE + 4, REPLACEMENT)]);
+        entry.extend(cpuid.to_le_bytes());
+        entry.extend([site.len() as u8, replacement.len() as u8]);
+        bed.section(".altinstructions", TABLE, &entry);
+        bed.run(&PatchProfile::x86_64_6_1(), &facts(), |post| post.module_finalize()).unwrap();
+        assert_eq!(bed.record.warnings, []);
+        bed.get(TEXT, site.len()).to_vec()
+    }
+
+    #[test]
+    fn by_feature_or_its_absence() {
+        let (site, new) = ([0x90, 0x90, 0x90], [0x0f, 0x01, 0xcb]);
+        assert_eq!(old(&site, &new, FEATURE), new);
+        assert_eq!(old(&site, &new, FEATURE + 1), [0x0f, 0x1f, 0x00]);
+        assert_eq!(old(&site, &new, FEATURE | 0x8000), [0x0f, 0x1f, 0x00]);
+        assert_eq!(old(&site, &new, FEATURE + 1 | 0x8000), new);
+        assert_eq!(old(&site, &[], FEATURE), [0x0f, 0x1f, 0x00]);
+    }
+
+    #[test]
+    fn branches_are_rebased() {
+        // A call of TEXT + 0x300 from REPLACEMENT: 0xfb there, 0x2fb at the site.
+        assert_eq!(old(&[0x90; 6], &[0xe8, 0xfb, 0, 0, 0], FEATURE), [0xe8, 0xfb, 2, 0, 0, 0x90]);
+        // jmp TEXT + 0x40 (backwards from the replacement, forwards from the site): the short form
+        let near = rel(REPLACEMENT + 5, TEXT + 0x40).to_le_bytes();
+        let jump = [0xe9, near[0], near[1], near[2], near[3]];
+        assert_eq!(old(&[0x90; 5], &jump, FEATURE), [0xeb, 0x3e, 0x0f, 0x1f, 0x00]);
+        // 129 bytes ahead is the farthest that is short.
+        for (distance, expected) in [(129, [0xeb, 0x7f, 0x0f, 0x1f, 0x00]), (130, [0xe9, 0x7d, 0, 0, 0])] {
+            let far = rel(REPLACEMENT + 5, TEXT + distance).to_le_bytes();
+            assert_eq!(old(&[0x90; 5], &[0xe9, far[0], far[1], far[2], far[3]], FEATURE), expected);
+        }
+    }
+
+    #[test]
+    fn nops_are_joined_even_where_nothing_is_replaced() {
+        let site = [0x48, 0x89, 0xf8, 0x90, 0x90, 0x90, 0x90, 0x90, 0x90, 0x90, 0x90, 0x90];
+        let joined = [0x48, 0x89, 0xf8, 0x0f, 0x1f, 0x84, 0, 0, 0, 0, 0, 0x90];
+        assert_eq!(old(&site, &[0xc3], FEATURE + 1), joined);
+    }
+
+    /// Sites of 6.12 after patching: entries (cpuid, flags, len, replacement) of the site at `TEXT`.
+    fn new(site: &[u8], entries: &[(u16, u16, u8, &[u8])], facts: &PlainFacts) -> (Vec<u8>, Vec<u8>) {
+        let mut bed = Bed::new(Arch::X86_64);
+        bed.put(TEXT, site);
+        let mut table = Vec::new();
+        for (index, (cpuid, flags, len, replacement)) in entries.iter().enumerate() {
+            let at = TABLE + 14 * index as u64;
+            let place = REPLACEMENT + 0x20 * index as u64;
+            bed.put(place, replacement);
+            table.extend(words(&[rel(at, TEXT), rel(at + 4, place)]));
+            table.extend([cpuid.to_le_bytes(), flags.to_le_bytes()].concat());
+            table.extend([*len, replacement.len() as u8]);
+        }
+        bed.section(".altinstructions", TABLE, &table);
+        bed.run(&PatchProfile::x86_64_6_12(), facts, |post| post.module_finalize()).unwrap();
+        assert_eq!(bed.record.warnings, []);
+        (bed.get(TEXT, site.len()).to_vec(), bed.get(TABLE, table.len()).to_vec())
+    }
+
+    #[test]
+    fn nested_entries_share_the_greatest_length() {
+        let site = [0x90; 4];
+        let entries: &[(u16, u16, u8, &[u8])] =
+            &[(FEATURE, 0, 2, &[0x66, 0x90]), (FEATURE + 1, 0, 4, &[0xc3])];
+        let (code, table) = new(&site, entries, &facts());
+        // The first replaces all four; its NOPs form one run.
+        assert_eq!(code, [0x0f, 0x1f, 0x40, 0x00]);
+        assert_eq!((table[12], table[26]), (4, 4));
+    }
+
+    #[test]
+    fn calls_through_pv_ops() {
+        let slot = 0xffff_ffff_8200_0000u64;
+        let [a, b, c, d] = rel(TEXT + 6, slot + 8).to_le_bytes();
+        let site = [0xff, 0x15, a, b, c, d];
+        // call BUG_func in the replacement
+        let entries: &[(u16, u16, u8, &[u8])] = &[(FEATURE, FLAG_DIRECT_CALL, 6, &[0xe8, 1, 2, 3, 4])];
+        let mut facts = facts();
+        facts.pv_ops_address = slot;
+        facts.pv_ops.insert(1, PvOp::Call(TEXT + 0x405));
+        assert_eq!(new(&site, entries, &facts).0, [0xe8, 0x00, 0x04, 0, 0, 0x90]);
+        facts.pv_ops.insert(1, PvOp::Nop);
+        assert_eq!(new(&site, entries, &facts).0, [0x66, 0x0f, 0x1f, 0x44, 0, 0]);
+    }
+
+    #[test]
+    fn replacements_are_relocated() {
+        let one = |site: &[u8], code: &[u8]| new(site, &[(FEATURE, 0, site.len() as u8, code)], &facts()).0;
+        // lea 0x10(%rip), %rax: 0x200 farther from the site
+        assert_eq!(one(&[0x90; 7], &[0x48, 0x8d, 0x05, 0x10, 0, 0, 0]), [0x48, 0x8d, 0x05, 0x10, 2, 0, 0]);
+        // jmp to TEXT + 0x40 becomes short
+        let [a, b, c, d] = rel(REPLACEMENT + 5, TEXT + 0x40).to_le_bytes();
+        assert_eq!(one(&[0x90; 5], &[0xe9, a, b, c, d]), [0xeb, 0x3e, 0xcc, 0xcc, 0xcc]);
+        // je over the next instruction stays inside and unchanged
+        assert_eq!(one(&[0x90; 4], &[0x74, 0x01, 0x50, 0xc3]), [0x74, 0x01, 0x50, 0xc3]);
+    }
+
+    #[test]
+    fn long_runs_of_nops_are_jumped_over() {
+        let (code, _) = new(&[0x90; 14], &[(FEATURE + 1, 0, 14, &[0xc3])], &facts());
+        assert_eq!(code[..2], [0xeb, 0x0c]);
+        assert_eq!(code[2..], [0xcc; 12]);
+    }
+}

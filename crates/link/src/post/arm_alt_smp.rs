@@ -29,3 +29,31 @@ pub(super) fn apply<B: DerefMut<Target = [u8]>>(post: &mut Post<'_, '_, B>) -> R
     }
     Ok(())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::PatchProfile;
+    use super::super::PlainFacts;
+    use super::super::testing::Bed;
+    use super::super::testing::rel;
+    use super::super::testing::words;
+    use super::*;
+    use crate::Arch;
+
+    #[test]
+    fn one_cpu_gets_other_instructions_or_none() {
+        let (text, table) = (Bed::ARM_CORE, Bed::ARM_CORE + 0x100);
+        let run = |smp: bool, smp_on_up: bool| {
+            let mut bed = Bed::new(Arch::Arm);
+            bed.put(text, &words(&[0xe320_f004]));
+            bed.section(".alt.smp.init", table, &words(&[rel(table, text), 0xe320_f000]));
+            let facts = PlainFacts { smp, ..PlainFacts::default() };
+            let profile = PatchProfile { smp_on_up, ..PatchProfile::arm_6_1() };
+            let result = bed.run(&profile, &facts, |post| post.module_finalize());
+            (result, bed.image.read_u32(text).unwrap())
+        };
+        assert_eq!(run(true, false), (Ok(()), 0xe320_f004));
+        assert_eq!(run(false, true), (Ok(()), 0xe320_f000));
+        assert_eq!(run(false, false), (Err(PostError::SmpModuleOnUp), 0xe320_f004));
+    }
+}

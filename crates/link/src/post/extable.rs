@@ -52,3 +52,35 @@ pub(super) fn apply<B: DerefMut<Target = [u8]>>(post: &mut Post<'_, '_, B>) {
     }
     post.patch(RULE, table.address, &bytes);
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::PatchProfile;
+    use super::super::PlainFacts;
+    use super::super::testing::Bed;
+    use super::super::testing::words;
+    use crate::Arch;
+
+    #[test]
+    fn relative_entries_are_rebased_and_keep_their_data() {
+        let mut bed = Bed::new(Arch::X86_64);
+        // insn at table+0x100, +0x80, +0x90; fixup 0x1000 behind each insn; data 1, 2, 3
+        let table = Bed::X86_CORE + 0x200;
+        let entry = |at: u32, insn: u32, data: u32| [insn - at, insn + 0x1000 - (at + 4), data];
+        let before = [entry(0, 0x100, 1), entry(12, 0x80, 2), entry(24, 0x90, 3)].concat();
+        let after = [entry(0, 0x80, 2), entry(12, 0x90, 3), entry(24, 0x100, 1)].concat();
+        bed.section("__ex_table", table, &words(&before));
+        bed.run(&PatchProfile::x86_64_6_1(), &PlainFacts::default(), |post| post.sort_extable());
+        assert_eq!(bed.get(table, 36), words(&after));
+    }
+
+    #[test]
+    fn absolute_pairs() {
+        let mut bed = Bed::new(Arch::Arm);
+        let table = Bed::ARM_CORE + 0x200;
+        bed.section("__ex_table", table, &words(&[0xbf00_0020, 1, 0xbf00_0010, 2]));
+        bed.run(&PatchProfile::arm_6_1(), &PlainFacts::default(), |post| post.sort_extable());
+        assert_eq!(bed.get(table, 16), words(&[0xbf00_0010, 2, 0xbf00_0020, 1]));
+        assert_eq!(bed.record.patches.len(), 1);
+    }
+}

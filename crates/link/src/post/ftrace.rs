@@ -124,3 +124,60 @@ fn thumb_bl(site: u64, code: &[u8]) -> Option<u64> {
     let distance = ((distance << 7) as i32 >> 7) as u32;
     Some(u64::from((site as u32).wrapping_add(4).wrapping_add(distance)))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::PatchProfile;
+    use super::super::PlainFacts;
+    use super::super::testing::Bed;
+    use super::super::testing::longs;
+    use super::super::testing::words;
+    use super::*;
+
+    #[test]
+    fn x86_calls_become_nops_in_sorted_order() {
+        let (text, table, hook) = (Bed::X86_CORE, Bed::X86_CORE + 0x1000, 0xffff_ffff_8100_0000);
+        let mut bed = Bed::new(Arch::X86_64);
+        for at in [0, 0x10, 0x30] {
+            bed.put(text + at, &x86_code::branch(x86_code::CALL, text + at, hook));
+        }
+        bed.put(text + 0x20, &[0xe8, 0, 0, 0, 0]);
+        bed.section("__mcount_loc", table, &longs(&[text + 0x30, text + 0x20, 0, text + 0x10, text]));
+        let facts = PlainFacts::default().with_symbol("__fentry__", hook);
+        bed.run(&PatchProfile::x86_64_6_1(), &facts, |post| post.ftrace_module_init());
+        assert_eq!(bed.get(table, 40), longs(&[0, text, text + 0x10, text + 0x20, text + 0x30]));
+        assert_eq!(bed.get(text, 5), x86_code::NOP5);
+        assert_eq!(bed.get(text + 0x10, 5), x86_code::NOP5);
+        // A call of something else ends it: what follows keeps its call.
+        assert_eq!(bed.get(text + 0x20, 5), [0xe8, 0, 0, 0, 0]);
+        assert_eq!(bed.get(text + 0x30, 1), [0xe8]);
+        assert_eq!(bed.record.warnings[0].kind, WarningKind::UnexpectedCode);
+    }
+
+    #[test]
+    fn arm_direct_and_through_the_plt() {
+        let text = Bed::ARM_CORE;
+        let mut bed = Bed::new(Arch::Arm);
+        // push {lr}; bl +0x20 (the PLT slot at 0x28)
+        bed.put(text, &words(&[0xe52d_e004, 0xeb00_0007]));
+        // ldr pc, [pc, #56]: literal at 0x28 + 8 + 56 = 0x68
+        bed.put(text + 0x28, &words(&[0xe59f_f038]));
+        bed.put(text + 0x68, &words(&[0xc030_0000]));
+        // bl 0xc0300000 from 0xbf000010: (0xc0300000 - 0xbf000018) / 4 = 0x4bfffa
+        bed.put(text + 0x10, &words(&[0xeb4b_fffa]));
+        bed.section("__mcount_loc", text + 0x100, &words(&[text as u32 + 0x10, text as u32 + 4]));
+        let facts = PlainFacts::default().with_symbol("__gnu_mcount_nc", 0xc030_0000);
+        bed.run(&PatchProfile::arm_6_1(), &facts, |post| post.ftrace_module_init());
+        assert_eq!(bed.record.warnings, []);
+        assert_eq!(bed.get(text + 0x100, 8), words(&[text as u32 + 4, text as u32 + 0x10]));
+        assert_eq!(bed.image.read_u32(text + 4), Some(0xe28d_d004));
+        assert_eq!(bed.image.read_u32(text + 0x10), Some(0xe28d_d004));
+    }
+
+    /// `bl` as GNU as encodes it at 0: to 0x1000, and to 0xfffff000.
+    #[test]
+    fn thumb_branches() {
+        assert_eq!(thumb_bl(0, &[0x00, 0xf0, 0xfe, 0xff]), Some(0x1000));
+        assert_eq!(thumb_bl(0x1000, &[0xfe, 0xf7, 0xfe, 0xff]), Some(0));
+    }
+}

@@ -187,7 +187,8 @@ fn arm<B: DerefMut<Target = [u8]>>(
 ) -> Result<(), WarningKind> {
     let thumb = post.profile.thumb2;
     let insn = match (jump, thumb) {
-        (false, false) => 0xe320_f000u32.to_le_bytes(),
+        // Not the NOP that the compiler leaves there: `mov r0, r0`.
+        (false, false) => 0xe1a0_0000u32.to_le_bytes(),
         (false, true) => [0xaf, 0xf3, 0x00, 0x80],
         (true, false) => arm_b(entry.code, entry.target).ok_or(WarningKind::KernelBug)?,
         (true, true) => thumb_b(entry.code, entry.target).ok_or(WarningKind::KernelBug)?,
@@ -217,4 +218,93 @@ fn thumb_b(at: u64, target: u64) -> Option<[u8; 4]> {
     let second = (0x9000 | j1 << 13 | j2 << 11 | bits >> 1 & 0x7ff) as u16;
     let ([a, b], [c, d]) = (first.to_le_bytes(), second.to_le_bytes());
     Some([a, b, c, d])
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::PatchProfile;
+    use super::super::PlainFacts;
+    use super::super::testing::Bed;
+    use super::super::testing::longs;
+    use super::super::testing::rel;
+    use super::super::testing::words;
+    use super::*;
+
+    const TEXT: u64 = Bed::X86_CORE;
+    const TABLE: u64 = Bed::X86_CORE + 0x1000;
+    const OWN: u64 = Bed::X86_CORE + 0x2000;
+    const FOREIGN: u64 = 0xffff_ffff_8200_0000;
+
+    fn x86_entry(index: u64, code: u64, target: u64, key: u64) -> Vec<u8> {
+        let at = TABLE + 16 * index;
+        let mut raw = words(&[rel(at, code), rel(at + 4, target)]);
+        raw.extend(longs(&[key.wrapping_sub(at + 8)]));
+        raw
+    }
+
+    #[test]
+    fn sorted_marked_and_patched() {
+        let mut bed = Bed::new(Arch::X86_64);
+        bed.put(TEXT, &[0x0f, 0x1f, 0x44, 0, 0, 0x66, 0x90]);
+        bed.put(TEXT + 0x10, &x86_code::branch(x86_code::JMP32, TEXT + 0x10, TEXT + 0x80));
+        bed.put(Bed::X86_INIT, &[0x66, 0x90]);
+        // The own key is declared true: type bit 0.
+        bed.put(OWN, &longs(&[1, 1]));
+        let entries = [
+            x86_entry(0, Bed::X86_INIT, Bed::X86_INIT + 0x20, OWN),
+            x86_entry(1, TEXT + 0x10, TEXT + 0x80, FOREIGN | BRANCH | INIT),
+            x86_entry(2, TEXT + 5, TEXT + 0x40, FOREIGN),
+            x86_entry(3, TEXT, TEXT + 0x80, FOREIGN),
+        ];
+        bed.section("__jump_table", TABLE, &entries.concat());
+        let mut facts = PlainFacts::default();
+        facts.static_keys.insert(FOREIGN, StaticKey { enabled: true, initially: false });
+        bed.run_all(&PatchProfile::x86_64_6_1(), &facts).unwrap();
+        let sorted = [
+            x86_entry(0, TEXT, TEXT + 0x80, FOREIGN),
+            x86_entry(1, TEXT + 5, TEXT + 0x40, FOREIGN),
+            x86_entry(2, TEXT + 0x10, TEXT + 0x80, FOREIGN | BRANCH),
+            x86_entry(3, Bed::X86_INIT, Bed::X86_INIT + 0x20, OWN | INIT),
+        ];
+        assert_eq!(bed.get(TABLE, 64), sorted.concat());
+        assert_eq!(bed.get(OWN, 16), longs(&[1, TABLE + 48 | 1]));
+        // jmp +0x80 in five bytes, jmp in two, and the jump gone.
+        assert_eq!(bed.get(TEXT, 7), [0xe9, 0x7b, 0, 0, 0, 0xeb, 0x39]);
+        assert_eq!(bed.get(TEXT + 0x10, 5), x86_code::NOP5);
+        assert_eq!(bed.get(Bed::X86_INIT, 2), [0x66, 0x90]);
+        assert_eq!(bed.record.warnings, []);
+    }
+
+    #[test]
+    fn keys_in_their_initial_state_change_nothing() {
+        let mut bed = Bed::new(Arch::X86_64);
+        bed.put(TEXT, &[0xe9, 1, 0, 0, 0]);
+        bed.section("__jump_table", TABLE, &x86_entry(0, TEXT, TEXT + 6, FOREIGN));
+        let mut facts = PlainFacts::default();
+        facts.static_keys.insert(FOREIGN, StaticKey { enabled: true, initially: true });
+        bed.run_all(&PatchProfile::x86_64_6_1(), &facts).unwrap();
+        assert_eq!(bed.get(TEXT, 5), [0xe9, 1, 0, 0, 0]);
+    }
+
+    #[test]
+    fn arm_branches() {
+        let (text, table, key) = (Bed::ARM_CORE, Bed::ARM_CORE + 0x1000, 0xc100_0000u32);
+        for (thumb2, nop, branch) in [
+            (false, [0x00, 0x00, 0xa0, 0xe1], [0x3e, 0, 0, 0xea]),
+            // nop.w; b.w +0x1000 as GNU as encodes it, from 4 before
+            (true, [0xaf, 0xf3, 0x00, 0x80], [0x00, 0xf0, 0xfe, 0xbf]),
+        ] {
+            let mut bed = Bed::new(Arch::Arm);
+            bed.put(text, &nop);
+            bed.put(text + 8, &branch);
+            let far = text as u32 + if thumb2 { 0x1000 } else { 0x100 };
+            let entries = [text as u32 + 8, far, key | 1, text as u32, far, key];
+            bed.section("__jump_table", table, &words(&entries));
+            let mut facts = PlainFacts::default();
+            facts.static_keys.insert(u64::from(key), StaticKey { enabled: true, initially: false });
+            bed.run_all(&PatchProfile { thumb2, ..PatchProfile::arm_6_1() }, &facts).unwrap();
+            assert_eq!(bed.get(text, 4), branch);
+            assert_eq!(bed.get(text + 8, 4), nop);
+        }
+    }
 }

@@ -258,3 +258,186 @@ fn s32(bytes: &[u8], offset: usize) -> i32 {
 fn relative(field: u64, offset: i32) -> u64 {
     field.wrapping_add(offset as i64 as u64)
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+    use proptest::strategy::Union;
+
+    use super::testing::Bed;
+    use super::testing::Record;
+    use super::*;
+
+    const TABLES: [&str; 20] = [
+        ".text",
+        "__ex_table",
+        ".parainstructions",
+        ".retpoline_sites",
+        ".return_sites",
+        ".altinstructions",
+        ".ibt_endbr_seal",
+        ".smp_locks",
+        ".orc_unwind_ip",
+        ".orc_unwind",
+        ".pv_table",
+        ".alt.smp.init",
+        "__mcount_loc",
+        "_ftrace_events",
+        "_ftrace_eval_map",
+        "__jump_table",
+        ".static_call_sites",
+        "___srcu_struct_ptrs",
+        // A second one of a name that is looked up last.
+        ".orc_unwind",
+        ".altinstructions",
+    ];
+
+    /// Facts with an answer to everything, so that as much as possible is written.
+    #[derive(Debug)]
+    struct Yes(u64);
+
+    impl KernelFacts for Yes {
+        fn symbol(&self, _: &str) -> Option<u64> {
+            Some(self.0)
+        }
+        fn cpu_has(&self, number: u16) -> bool {
+            number & 1 == 0
+        }
+        fn pv_op(&self, number: u8) -> Option<PvOp> {
+            Some(if number & 1 == 0 { PvOp::Nop } else { PvOp::Call(self.0) })
+        }
+        fn pv_slot(&self, address: u64) -> Option<PvOp> {
+            self.pv_op(address as u8)
+        }
+        fn retpolines(&self) -> Retpolines {
+            Retpolines::Indirect { lfence: self.0 & 1 == 0, its: self.0 & 2 == 0 }
+        }
+        fn its_thunk(&self, _: u8) -> Option<u64> {
+            Some(self.0)
+        }
+        fn return_thunk(&self) -> ReturnThunk {
+            ReturnThunk::ItsThunk(self.0)
+        }
+        fn up_patched(&self) -> bool {
+            true
+        }
+        fn is_smp(&self) -> bool {
+            false
+        }
+        fn pv_offset(&self) -> Option<i64> {
+            Some(self.0 as i64)
+        }
+        fn static_key(&self, _: u64) -> Option<StaticKey> {
+            Some(StaticKey { enabled: true, initially: false })
+        }
+        fn static_call(&self, key: u64) -> Option<StaticCallTarget> {
+            Some(if key & 16 == 0 { StaticCallTarget::Func(self.0) } else { StaticCallTarget::Return0 })
+        }
+        fn static_call_trampoline(&self, address: u64) -> Trampoline {
+            if address & 32 == 0 { Trampoline::Key(self.0) } else { Trampoline::NotText }
+        }
+    }
+
+    /// Bytes that are often small numbers, pointers into the module, or instructions that sites hold.
+    fn content(core: u64) -> impl Strategy<Value = Vec<u8>> {
+        let word = prop_oneof![
+            any::<[u8; 8]>(),
+            (0u64..0x1_0000).prop_map(u64::to_le_bytes),
+            (0u64..0x1_0100).prop_map(move |offset| core.wrapping_add(offset).to_le_bytes()),
+            Just([0xe9, 0, 0, 0, 0, 0xff, 0x15, 0x90]),
+            Just([0x0f, 0x84, 0x90, 0x90, 0x90, 0x90, 0xe8, 0]),
+            Just(*b"NAME + N"),
+            Just([0; 8]),
+        ];
+        prop::collection::vec(word, 1..64).prop_map(|words| words.concat())
+    }
+
+    fn bed() -> impl Strategy<Value = Bed> {
+        (any::<bool>(), content(Bed::X86_CORE), content(Bed::ARM_CORE)).prop_flat_map(|(x86, a, b)| {
+            let (arch, core, fill) =
+                if x86 { (Arch::X86_64, Bed::X86_CORE, a) } else { (Arch::Arm, Bed::ARM_CORE, b) };
+            let tables = TABLES.map(|name| {
+                let address = prop_oneof![
+                    4 => (0u64..0x1000).prop_map(move |word| core + 8 * word),
+                    1 => (0xff00u64..0x10100).prop_map(move |offset| core + offset),
+                    1 => any::<u64>(),
+                ];
+                let size = prop_oneof![6 => 0u64..600, 1 => 0u64..0x11000, 1 => any::<u64>()];
+                (Just(name), address, size, content(core))
+            });
+            (prop::collection::vec(Union::new(tables.map(Strategy::boxed)), 1..24), Just(fill)).prop_map(
+                move |(tables, fill)| {
+                    let mut bed = Bed::new(arch);
+                    for region in &mut bed.image.regions {
+                        for (slot, byte) in region.bytes.iter_mut().zip(fill.iter().cycle()) {
+                            *slot = *byte;
+                        }
+                    }
+                    for (name, address, size, bytes) in tables {
+                        if bed.image.slice(address, bytes.len()).is_some() {
+                            bed.put(address, &bytes);
+                        }
+                        bed.raw_section(name, address, size);
+                    }
+                    bed
+                },
+            )
+        })
+    }
+
+    impl core::fmt::Debug for Bed {
+        fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+            write!(f, "{:?} {:x?}", self.arch, self.image)
+        }
+    }
+
+    proptest! {
+        /// Whatever the tables say, all stages end, and what was reported is exactly what was changed.
+        #[test]
+        fn any_tables(mut bed in bed(), fact in any::<u64>(), variant in 0..4) {
+            let profile = match (bed.arch, variant) {
+                (Arch::X86_64, 0 | 1) => PatchProfile::x86_64_6_1(),
+                (Arch::X86_64, _) => PatchProfile::x86_64_6_12(),
+                (Arch::Arm, _) => PatchProfile {
+                    thumb2: variant & 1 == 1,
+                    lpae: variant & 2 == 2,
+                    ..PatchProfile::arm_6_1()
+                },
+            };
+            let profile = PatchProfile { rules: PatchRules::all(), ..profile };
+            let before: Vec<Vec<u8>> = bed.image.regions.iter().map(|region| region.bytes.clone()).collect();
+            let _ = bed.run_all(&profile, &Yes(fact));
+            let after: Vec<Vec<u8>> = bed.image.regions.iter().map(|region| region.bytes.clone()).collect();
+            for (region, bytes) in bed.image.regions.iter_mut().zip(before) {
+                region.bytes = bytes;
+            }
+            let Record { patches, .. } = core::mem::take(&mut bed.record);
+            for (rule, address, old, new) in patches {
+                prop_assert_eq!(bed.get(address, old.len()), &old, "{}", rule.name());
+                bed.put(address, &new);
+            }
+            let replayed: Vec<Vec<u8>> = bed.image.regions.iter().map(|region| region.bytes.clone()).collect();
+            prop_assert!(replayed == after);
+        }
+    }
+
+    #[test]
+    fn switched_off_rules_change_nothing() {
+        let mut runner = proptest::test_runner::TestRunner::default();
+        runner
+            .run(&bed(), |mut bed| {
+                let base = match bed.arch {
+                    Arch::X86_64 => PatchProfile::x86_64_6_1(),
+                    Arch::Arm => PatchProfile::arm_6_1(),
+                };
+                let before: Vec<Vec<u8>> =
+                    bed.image.regions.iter().map(|region| region.bytes.clone()).collect();
+                bed.run_all(&PatchProfile { rules: PatchRules::empty(), ..base }, &Yes(0)).unwrap();
+                for (region, bytes) in bed.image.regions.iter().zip(before) {
+                    prop_assert!(region.bytes == bytes);
+                }
+                Ok(())
+            })
+            .unwrap();
+    }
+}

@@ -66,3 +66,42 @@ fn is_terminator(form: OrcForm, entry: &[u8; ENTRY]) -> bool {
         OrcForm::Type => entry[5] & 7 == 0,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use alloc::vec::Vec;
+
+    use super::super::PatchProfile;
+    use super::super::PlainFacts;
+    use super::super::testing::Bed;
+    use super::super::testing::words;
+    use crate::Arch;
+
+    /// Three functions out of order, two entries for one address: the terminator (no stack pointer register, no end
+    /// bit) comes first whichever way round they stand.
+    #[test]
+    fn both_tables_move_together_and_terminators_lead() {
+        let real = [8, 0, 0xf0, 0xff, 0x15, 0];
+        let end = [0, 0, 0, 0, 0, 4];
+        let terminator = [0; 6];
+        let (ip, orc) = (Bed::X86_CORE + 0x800, Bed::X86_CORE + 0x900);
+        for swap in [false, true] {
+            let mut bed = Bed::new(Arch::X86_64);
+            let mut entries = [(0x30u32, real), (0x20, real), (0x20, terminator), (0x10, end)];
+            if swap {
+                entries.swap(1, 2);
+            }
+            let ips = |entries: &[(u32, [u8; 6])]| {
+                let fields = entries.iter().enumerate();
+                words(&fields.map(|(i, e)| e.0.wrapping_sub(0x800 + 4 * i as u32)).collect::<Vec<u32>>())
+            };
+            bed.section(".orc_unwind_ip", ip, &ips(&entries));
+            bed.section(".orc_unwind", orc, &entries.map(|e| e.1).concat());
+            bed.run(&PatchProfile::x86_64_6_1(), &PlainFacts::default(), |post| post.module_finalize())
+                .unwrap();
+            let sorted = [(0x10, end), (0x20, terminator), (0x20, real), (0x30, real)];
+            assert_eq!(bed.get(ip, 16), ips(&sorted), "swap: {swap}");
+            assert_eq!(bed.get(orc, 24), sorted.map(|e| e.1).concat());
+        }
+    }
+}

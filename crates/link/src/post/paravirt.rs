@@ -43,3 +43,36 @@ pub(super) fn apply<B: DerefMut<Target = [u8]>>(post: &mut Post<'_, '_, B>) {
         post.patch(RULE, site, &code);
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::PatchProfile;
+    use super::super::PlainFacts;
+    use super::super::testing::Bed;
+    use super::*;
+    use crate::Arch;
+
+    #[test]
+    fn calls_and_nops() {
+        let mut bed = Bed::new(Arch::X86_64);
+        let text = Bed::X86_CORE;
+        // call *pv_ops+...(%rip), six bytes, and one with a byte of room
+        bed.put(text, &[0xff, 0x15, 1, 2, 3, 4, 0xff, 0x15, 5, 6, 7, 8, 0x90, 0xff, 0x15, 1, 1, 1, 1]);
+        let site = |address: u64, number: u8, len: u8| {
+            let mut raw = address.to_le_bytes().to_vec();
+            raw.extend([number, len, 0, 0, 0, 0, 0, 0]);
+            raw
+        };
+        let table = [site(text, 3, 6), site(text + 6, 4, 7), site(text + 13, 9, 6)].concat();
+        bed.section(".parainstructions", text + 0x1000, &table);
+        let mut facts = PlainFacts::default();
+        facts.pv_ops.insert(3, PvOp::Call(0xffff_ffff_8100_0000));
+        facts.pv_ops.insert(4, PvOp::Nop);
+        bed.run(&PatchProfile::x86_64_6_1(), &facts, |post| post.module_finalize()).unwrap();
+        // 0x81000000 - (0xc0000000 + 5) = -0x3f000005
+        assert_eq!(bed.get(text, 6), [0xe8, 0xfb, 0xff, 0xff, 0xc0, 0x90]);
+        assert_eq!(bed.get(text + 6, 7), [0x0f, 0x1f, 0x80, 0, 0, 0, 0]);
+        assert_eq!(bed.get(text + 13, 6), [0xff, 0x15, 1, 1, 1, 1]);
+        assert_eq!(bed.record.warnings[0].kind, WarningKind::UnknownFact);
+    }
+}

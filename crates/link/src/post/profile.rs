@@ -106,6 +106,9 @@ pub struct PatchProfile {
     pub lpae: bool,
     /// ARM: `CONFIG_SMP_ON_UP`.
     pub smp_on_up: bool,
+    /// A static `srcu_struct` of a module is all zero in the file and initialised as a whole when the module comes
+    /// (6.1); else only its per-cpu pointer is missing (6.12).
+    pub srcu_whole: bool,
     /// Offsets in structures.
     pub offsets: StructOffsets,
 }
@@ -130,6 +133,7 @@ impl PatchProfile {
             thumb2: false,
             lpae: false,
             smp_on_up: false,
+            srcu_whole: true,
             offsets: StructOffsets::X86_64_6_1,
         }
     }
@@ -145,6 +149,7 @@ impl PatchProfile {
             nop_max: 11,
             orc: OrcForm::Type,
             locks_in_all_text: true,
+            srcu_whole: false,
             offsets: StructOffsets { srcu_sda: 8, ..base.offsets },
             ..base
         }
@@ -175,6 +180,7 @@ impl PatchProfile {
             thumb2: false,
             lpae: false,
             smp_on_up: true,
+            srcu_whole: true,
             offsets: StructOffsets::ARM_6_1,
         }
     }

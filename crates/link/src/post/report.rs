@@ -76,7 +76,7 @@ pub enum MaskRule {
     TraceEventClass,
     /// `static_call_key.mods` of the module's own keys.
     StaticCallKeyMods,
-    /// `srcu_struct.sda`, a per-cpu allocation.
+    /// `srcu_struct`: its per-cpu allocation, and all of it where the kernel initialises it as a whole.
     SrcuStruct,
 }
 
@@ -87,7 +87,7 @@ impl MaskRule {
             MaskRule::TraceEventCall => "trace_event_call (lists, type)",
             MaskRule::TraceEventClass => "trace_event_class.fields",
             MaskRule::StaticCallKeyMods => "static_call_key.mods",
-            MaskRule::SrcuStruct => "srcu_struct.sda",
+            MaskRule::SrcuStruct => "srcu_struct",
         }
     }
 }

@@ -142,3 +142,74 @@ fn branch_to_thunk(site: u64, insn: &Insn, thunk: u64) -> Vec<u8> {
     out.resize(insn.len, x86_code::NOP);
     out
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::PatchProfile;
+    use super::super::PlainFacts;
+    use super::super::testing::Bed;
+    use super::super::testing::rel;
+    use super::super::testing::words;
+    use super::*;
+    use crate::Arch;
+
+    const TEXT: u64 = Bed::X86_CORE;
+    const THUNKS_AT: u64 = 0xffff_ffff_8200_0000;
+
+    /// Runs one site with the facts and gives its bytes afterwards.
+    fn patched(code: &[u8], retpolines: Retpolines) -> Vec<u8> {
+        let mut bed = Bed::new(Arch::X86_64);
+        bed.put(TEXT, code);
+        let table = TEXT + 0x1000;
+        bed.section(".retpoline_sites", table, &words(&[rel(table, TEXT)]));
+        let mut facts = PlainFacts::default().with_symbol("__x86_indirect_thunk_array", THUNKS_AT);
+        facts.retpolines = retpolines;
+        facts.its_thunks.insert(0, Bed::X86_CORE + 0x2000);
+        bed.run(&PatchProfile::x86_64_6_1(), &facts, |post| post.module_finalize()).unwrap();
+        bed.get(TEXT, code.len()).to_vec()
+    }
+
+    fn to_thunk(prefix: &[u8], register: u64) -> Vec<u8> {
+        let end = TEXT + prefix.len() as u64 + 4;
+        let mut code = prefix.to_vec();
+        code.extend(rel(end, THUNKS_AT + 32 * register).to_le_bytes());
+        code
+    }
+
+    const PLAIN: Retpolines = Retpolines::Indirect { lfence: false, its: false };
+    const LFENCE: Retpolines = Retpolines::Indirect { lfence: true, its: false };
+    const ITS: Retpolines = Retpolines::Indirect { lfence: false, its: true };
+
+    #[test]
+    fn kept_where_the_cpu_needs_them() {
+        let call = to_thunk(&[0xe8], 0);
+        assert_eq!(patched(&call, Retpolines::Keep), call);
+    }
+
+    #[test]
+    fn calls_and_jumps() {
+        // call *%rax; nopl
+        assert_eq!(patched(&to_thunk(&[0xe8], 0), PLAIN), [0xff, 0xd0, 0x0f, 0x1f, 0x00]);
+        // cs call *%r11 with its prefix byte: call *%r11; nop
+        assert_eq!(patched(&to_thunk(&[0x2e, 0xe8], 11), PLAIN), [0x41, 0xff, 0xd3, 0x0f, 0x1f, 0x00]);
+        // jmp *%rdx; int3; nop
+        assert_eq!(patched(&to_thunk(&[0xe9], 2), PLAIN), [0xff, 0xe2, 0xcc, 0x66, 0x90]);
+        // lfence; call *%rax
+        assert_eq!(patched(&to_thunk(&[0xe8], 0), LFENCE), [0x0f, 0xae, 0xe8, 0xff, 0xd0]);
+        // lfence and a call through %r11 make six bytes and fit behind a prefix only
+        let short = to_thunk(&[0xe8], 11);
+        assert_eq!(patched(&short, LFENCE), short);
+    }
+
+    #[test]
+    fn conditional_jumps_turn_around() {
+        // je thunk: jne +4; jmp *%rax; int3; nop
+        assert_eq!(patched(&to_thunk(&[0x0f, 0x84], 0), PLAIN), [0x75, 0x04, 0xff, 0xe0, 0xcc, 0x90]);
+    }
+
+    #[test]
+    fn its_thunks_in_lower_halves() {
+        // TEXT is the start of a cache line; the distance to the thunk at +0x2000
+        assert_eq!(patched(&to_thunk(&[0xe8], 0), ITS), [0xe8, 0xfb, 0x1f, 0, 0]);
+    }
+}

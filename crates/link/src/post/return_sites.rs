@@ -55,3 +55,57 @@ pub(super) fn apply<B: DerefMut<Target = [u8]>>(post: &mut Post<'_, '_, B>) {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::PatchProfile;
+    use super::super::PlainFacts;
+    use super::super::ReturnThunk;
+    use super::super::testing::Bed;
+    use super::super::testing::rel;
+    use super::super::testing::words;
+    use super::*;
+    use crate::Arch;
+
+    const TEXT: u64 = Bed::X86_CORE;
+    const THUNK: u64 = 0xffff_ffff_8200_0000;
+
+    fn run(thunk: ReturnThunk) -> Bed {
+        let mut bed = Bed::new(Arch::X86_64);
+        for at in [0, 0x20] {
+            bed.put(TEXT + at, &x86_code::branch(x86_code::JMP32, TEXT + at, THUNK));
+        }
+        bed.put(TEXT + 0x40, &[0xe9, 0, 0, 0, 0]);
+        let table = TEXT + 0x1000;
+        let sites = [0, 0x20, 0x40].map(|at| TEXT + at);
+        let fields: [u32; 3] = core::array::from_fn(|i| rel(table + 4 * i as u64, sites[i]));
+        bed.section(".return_sites", table, &words(&fields));
+        let mut facts = PlainFacts::default().with_symbol("__x86_return_thunk", THUNK);
+        facts.return_thunk = thunk;
+        bed.run(&PatchProfile::x86_64_6_1(), &facts, |post| post.module_finalize()).unwrap();
+        // A jump to something else is left alone.
+        assert_eq!(bed.get(TEXT + 0x40, 5), [0xe9, 0, 0, 0, 0]);
+        assert_eq!(bed.record.warnings[0].kind, WarningKind::UnexpectedCode);
+        bed
+    }
+
+    #[test]
+    fn plain_returns() {
+        let bed = run(ReturnThunk::Ret);
+        assert_eq!(bed.get(TEXT, 5), [0xc3, 0xcc, 0xcc, 0xcc, 0xcc]);
+        assert_eq!(bed.get(TEXT + 0x20, 5), [0xc3, 0xcc, 0xcc, 0xcc, 0xcc]);
+    }
+
+    #[test]
+    fn its_by_half_of_the_cache_line() {
+        let bed = run(ReturnThunk::ItsThunk(TEXT + 0x105));
+        assert_eq!(bed.get(TEXT, 5), [0xe9, 0x00, 0x01, 0, 0]);
+        assert_eq!(bed.get(TEXT + 0x20, 5), [0xc3, 0xcc, 0xcc, 0xcc, 0xcc]);
+    }
+
+    #[test]
+    fn other_thunks_everywhere() {
+        let bed = run(ReturnThunk::Thunk(TEXT + 0x105));
+        assert_eq!(bed.get(TEXT + 0x20, 5), [0xe9, 0xe0, 0, 0, 0]);
+    }
+}

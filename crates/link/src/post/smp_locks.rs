@@ -41,3 +41,34 @@ pub(super) fn apply<B: DerefMut<Target = [u8]>>(post: &mut Post<'_, '_, B>) {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::PatchProfile;
+    use super::super::PlainFacts;
+    use super::super::testing::Bed;
+    use super::super::testing::rel;
+    use super::super::testing::words;
+    use crate::Arch;
+
+    #[test]
+    fn lock_prefixes_of_text_only() {
+        for up in [true, false] {
+            let mut bed = Bed::new(Arch::X86_64);
+            let (text, exit, table) = (Bed::X86_CORE, Bed::X86_CORE + 0x40, Bed::X86_CORE + 0x100);
+            bed.section(".text", text, &[0xf0, 0xff, 0x07, 0x3e, 0xff, 0x07]);
+            bed.section(".exit.text", exit, &[0xf0, 0xff, 0x07]);
+            bed.section(
+                ".smp_locks",
+                table,
+                &words(&[rel(table, text), rel(table + 4, text + 3), rel(table + 8, exit), 0]),
+            );
+            let facts = PlainFacts { up_patched: up, ..PlainFacts::default() };
+            bed.run(&PatchProfile::x86_64_6_1(), &facts, |post| post.module_finalize()).unwrap();
+            let first = if up { 0x3e } else { 0xf0 };
+            assert_eq!(bed.get(text, 6), [first, 0xff, 0x07, 0x3e, 0xff, 0x07]);
+            assert_eq!(bed.get(exit, 3), [0xf0, 0xff, 0x07]);
+            assert_eq!(bed.record.patches.len(), usize::from(up));
+        }
+    }
+}

@@ -174,3 +174,93 @@ fn transform<B: DerefMut<Target = [u8]>>(
     post.patch(Rule::StaticCallSites, at, &new);
     Ok(())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::PatchProfile;
+    use super::super::PlainFacts;
+    use super::super::ReturnThunk;
+    use super::super::testing::Bed;
+    use super::super::testing::longs;
+    use super::super::testing::rel;
+    use super::super::testing::words;
+    use super::*;
+
+    const TEXT: u64 = Bed::X86_CORE;
+    const TABLE: u64 = Bed::X86_CORE + 0x1000;
+    const OWN: u64 = Bed::X86_CORE + 0x2000;
+    const KEY: u64 = 0xffff_ffff_8200_0000;
+    const TRAMPOLINE: u64 = 0xffff_ffff_8100_0040;
+    const FUNC: u64 = Bed::X86_CORE + 0x505;
+
+    fn entry(index: u64, site: u64, key: u64) -> Vec<u8> {
+        let at = TABLE + 8 * index;
+        words(&[rel(at, site), rel(at + 4, key)])
+    }
+
+    fn facts(target: StaticCallTarget) -> PlainFacts {
+        let mut facts = PlainFacts::default().with_symbol("__static_call_return0", FUNC + 0x100);
+        facts.text = 0xffff_ffff_8100_0000..0xffff_ffff_8180_0000;
+        facts.trampolines.insert(TRAMPOLINE, KEY);
+        facts.static_calls.insert(KEY, target);
+        facts
+    }
+
+    #[test]
+    fn trampolines_become_keys_and_the_table_is_sorted() {
+        let mut bed = Bed::new(Arch::X86_64);
+        bed.put(TEXT, &[0xe8, 0, 0, 0, 0]);
+        bed.put(Bed::X86_INIT, &[0xe9, 0, 0, 0, 0]);
+        bed.put(OWN, &longs(&[FUNC, 0]));
+        bed.section(
+            ".static_call_sites",
+            TABLE,
+            &[entry(0, TEXT, OWN), entry(1, Bed::X86_INIT, TRAMPOLINE | TAIL)].concat(),
+        );
+        bed.run_all(&PatchProfile::x86_64_6_1(), &facts(StaticCallTarget::Null)).unwrap();
+        let sorted = [entry(0, Bed::X86_INIT, KEY | TAIL | INIT), entry(1, TEXT, OWN)];
+        assert_eq!(bed.get(TABLE, 16), sorted.concat());
+        assert_eq!(bed.get(TEXT, 5), [0xe8, 0x00, 0x05, 0, 0]);
+        assert_eq!(bed.get(Bed::X86_INIT, 5), [0xc3, 0xcc, 0xcc, 0xcc, 0xcc]);
+        assert_eq!(bed.record.masks, [(MaskRule::StaticCallKeyMods, OWN + 8, 8)]);
+    }
+
+    fn site(code: &[u8], tail: u64, target: StaticCallTarget, thunk: ReturnThunk) -> Vec<u8> {
+        let mut bed = Bed::new(Arch::X86_64);
+        bed.put(TEXT, code);
+        bed.section(".static_call_sites", TABLE, &entry(0, TEXT, KEY | tail));
+        let facts = PlainFacts { return_thunk: thunk, ..facts(target) };
+        bed.run_all(&PatchProfile::x86_64_6_1(), &facts).unwrap();
+        bed.get(TEXT, code.len()).to_vec()
+    }
+
+    #[test]
+    fn forms_of_sites() {
+        use StaticCallTarget::*;
+        let (call, jmp, je) = ([0xe8, 9, 9, 9, 9], [0xe9, 9, 9, 9, 9], [0x0f, 0x84, 9, 9, 9, 9]);
+        let ret = ReturnThunk::Ret;
+        assert_eq!(site(&call, 0, Func(FUNC), ret), [0xe8, 0x00, 0x05, 0, 0]);
+        assert_eq!(site(&call, 0, Null, ret), x86_code::NOP5);
+        assert_eq!(site(&call, 0, Return0, ret), x86_code::XOR5RAX);
+        assert_eq!(site(&jmp, TAIL, Func(FUNC), ret), [0xe9, 0x00, 0x05, 0, 0]);
+        assert_eq!(site(&jmp, TAIL, Return0, ret), [0xe9, 0x00, 0x06, 0, 0]);
+        assert_eq!(site(&jmp, TAIL, Null, ReturnThunk::Thunk(FUNC)), [0xe9, 0x00, 0x05, 0, 0]);
+        assert_eq!(site(&je, TAIL, Func(FUNC), ret), [0x0f, 0x84, 0xff, 0x04, 0, 0]);
+        assert_eq!(site(&je, TAIL, Null, ReturnThunk::Thunk(FUNC)), [0x0f, 0x84, 0xff, 0x04, 0, 0]);
+        // Anything else there would stop the kernel.
+        assert_eq!(site(&[0x90; 5], 0, Null, ret), [0x90; 5]);
+    }
+
+    #[test]
+    fn unknown_trampolines_are_refused() {
+        let mut bed = Bed::new(Arch::X86_64);
+        bed.section(".static_call_sites", TABLE, &entry(0, TEXT, TRAMPOLINE + 8));
+        let error = bed.run_all(&PatchProfile::x86_64_6_1(), &facts(StaticCallTarget::Null)).unwrap_err();
+        assert_eq!(error, PostError::StaticCallFixup { site: TEXT });
+        assert_eq!(error.errno().raw(), 22);
+        let mut line = alloc::string::String::new();
+        let level = error.log(|site, out| write!(out, "f+{:#x}", site - TEXT), &mut line).unwrap();
+        assert_eq!(line, "Failed to fixup __raw_static_call() usage at: f+0x0");
+        assert_eq!(level, Some(lkm_module::Level::Warning));
+    }
+}

@@ -298,3 +298,77 @@ fn replace_all(bytes: &mut [u8], map: &Map) {
         Step::Replaced(end)
     });
 }
+
+#[cfg(test)]
+mod tests {
+    use alloc::string::String;
+
+    use super::super::PatchProfile;
+    use super::super::PlainFacts;
+    use super::super::testing::Bed;
+    use super::super::testing::longs;
+    use super::*;
+    use crate::Arch;
+
+    fn replaced(format: &str, name: &str, value: &str) -> String {
+        let mut bytes = format.as_bytes().to_vec();
+        bytes.push(0);
+        replace_all(&mut bytes, &Map { system: 0, name: name.into(), value: value.into() });
+        let len = bytes.iter().position(|byte| *byte == 0).unwrap();
+        String::from_utf8(bytes[..len].to_vec()).unwrap()
+    }
+
+    #[test]
+    fn names_and_what_only_looks_like_them() {
+        let format =
+            r#""%s FOO", __print_symbolic(REC->kind, { FOO, "FOO" }, { FOOT, "x" }), REC->FOO, a.FOO, 0FOO"#;
+        let expected =
+            r#""%s FOO", __print_symbolic(REC->kind, { 7, "FOO" }, { FOOT, "x" }), REC->FOO, a.FOO, 0FOO"#;
+        assert_eq!(replaced(format, "FOO", "7"), expected);
+        assert_eq!(replaced(r#""a\"FOO", FOO"#, "FOO", "-1"), r#""a\"FOO", -1"#);
+        assert_eq!(replaced("f(sizeof(struct x), 1)", "sizeof(struct x)", "24"), "f(24, 1)");
+    }
+
+    /// A number that is longer than the name does not fit; one of equal length cuts the format.
+    #[test]
+    fn lengths_that_do_not_work() {
+        assert_eq!(replaced("(AB, AB)", "AB", "123"), "(AB, AB)");
+        assert_eq!(replaced("(AB, CD)", "AB", "12"), "(12");
+    }
+
+    #[test]
+    fn events_are_registered_and_their_formats_updated() {
+        let mut bed = Bed::new(Arch::X86_64);
+        let base = Bed::X86_CORE;
+        let [call, class, funcs, format, system, map, name, other] =
+            [0x100, 0x200, 0x300, 0x400, 0x500, 0x600, 0x700, 0x800].map(|at| base + at);
+        bed.put(call + 16, &longs(&[class]));
+        bed.put(call + 72, &longs(&[funcs]));
+        bed.put(call + 80, &longs(&[format]));
+        bed.put(class, &longs(&[system]));
+        bed.put(class + 64, &longs(&[0xffff_ffff_8100_0000]));
+        bed.put(funcs, &longs(&[0xffff_ffff_c000_1000, 0, 0, 0]));
+        bed.put(format, b"\"%d\", KIND_A + KIND_B\0rest");
+        bed.put(map, &longs(&[system, name, u64::MAX]));
+        bed.put(map + 32, &longs(&[other, name + 16, 5]));
+        bed.put(name, b"KIND_A\0");
+        bed.put(name + 16, b"KIND_B\0");
+        bed.section("_ftrace_events", base + 0x1000, &longs(&[call]));
+        bed.section("_ftrace_eval_map", base + 0x1100, &longs(&[map, map + 32]));
+        let facts = PlainFacts::default().with_symbol("trace_nop_print", 0xffff_ffff_8123_4560);
+        bed.run_all(&PatchProfile::x86_64_6_1(), &facts).unwrap();
+        let nop = 0xffff_ffff_8123_4560;
+        assert_eq!(bed.get(funcs, 32), longs(&[0xffff_ffff_c000_1000, nop, nop, nop]));
+        assert_eq!(bed.get(call + 96, 8), longs(&[0x1234_5670]));
+        // The map of another system takes no part; bytes behind the string stay.
+        assert_eq!(bed.get(format, 26), b"\"%d\", -1 + KIND_B\0D_B\0rest");
+        assert_eq!(
+            bed.record.masks,
+            [
+                (MaskRule::TraceEventCall, call, 16),
+                (MaskRule::TraceEventCall, call + 32, 36),
+                (MaskRule::TraceEventClass, class + 48, 16),
+            ]
+        );
+    }
+}

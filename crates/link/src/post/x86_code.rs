@@ -18,9 +18,6 @@ pub(super) const XOR5RAX: [u8; 5] = [0x2e, 0x2e, 0x2e, 0x31, 0xc0];
 /// A return filled up to the size of a jump.
 pub(super) const RET5: [u8; 5] = [RET, INT3, INT3, INT3, INT3];
 
-/// What follows a static call trampoline: `ud1 %esp, %ecx`.
-pub(super) const TRAMPOLINE_SIGNATURE: [u8; 3] = [0x0f, 0xb9, 0xcc];
-
 const NOPS: [&[u8]; 12] = [
     &[],
     &[0x90],
@@ -72,10 +69,9 @@ pub(super) fn optimize_nops(code: &mut [u8], following: &[u8], max: usize) {
         let Some(insn) = window.get(..filled).and_then(x86_insn::decode) else { return };
         if insn.len == 1 && insn.opcode[0] == NOP {
             let run = code.iter().skip(at).take_while(|byte| **byte == NOP).count();
-            if let Some(run) = code.get_mut(at..at + run) {
-                if run.len() > 1 {
-                    fill_nops(run, max);
-                }
+            match code.get_mut(at..at + run) {
+                Some(nops) if run > 1 => fill_nops(nops, max),
+                _ => {}
             }
             at += run.max(1);
         } else {
