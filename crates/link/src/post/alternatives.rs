@@ -361,7 +361,7 @@ mod tests {
         assert_eq!(old(&site, &new, FEATURE), new);
         assert_eq!(old(&site, &new, FEATURE + 1), [0x0f, 0x1f, 0x00]);
         assert_eq!(old(&site, &new, FEATURE | 0x8000), [0x0f, 0x1f, 0x00]);
-        assert_eq!(old(&site, &new, FEATURE + 1 | 0x8000), new);
+        assert_eq!(old(&site, &new, (FEATURE + 1) | 0x8000), new);
         assert_eq!(old(&site, &[], FEATURE), [0x0f, 0x1f, 0x00]);
     }
 

@@ -267,7 +267,7 @@ mod tests {
             x86_entry(3, Bed::X86_INIT, Bed::X86_INIT + 0x20, OWN | INIT),
         ];
         assert_eq!(bed.get(TABLE, 64), sorted.concat());
-        assert_eq!(bed.get(OWN, 16), longs(&[1, TABLE + 48 | 1]));
+        assert_eq!(bed.get(OWN, 16), longs(&[1, (TABLE + 48) | 1]));
         // jmp +0x80 in five bytes, jmp in two, and the jump gone.
         assert_eq!(bed.get(TEXT, 7), [0xe9, 0x7b, 0, 0, 0, 0xeb, 0x39]);
         assert_eq!(bed.get(TEXT + 0x10, 5), x86_code::NOP5);
