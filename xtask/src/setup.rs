@@ -28,9 +28,6 @@ pub(crate) enum Purpose {
 }
 
 impl Purpose {
-    /// Everything that `cargo xtask test` does.
-    pub(crate) const TEST: &'static [Purpose] =
-        &[Purpose::Build, Purpose::Lint, Purpose::Fixtures, Purpose::Truth];
     /// Everything.
     pub(crate) const ALL: &'static [Purpose] =
         &[Purpose::Build, Purpose::Lint, Purpose::Fixtures, Purpose::Truth, Purpose::Bench];

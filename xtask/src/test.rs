@@ -23,36 +23,57 @@ enum Outcome {
 struct Step {
     name: &'static str,
     what: &'static str,
+    needs: &'static [Purpose],
     run: fn() -> Result<Outcome>,
 }
 
 const STEPS: &[Step] = &[
-    Step { name: "format", what: "the sources are formatted", run: || passed(&["fmt", "--all", "--check"]) },
+    Step {
+        name: "format",
+        what: "the sources are formatted",
+        needs: &[Purpose::Lint],
+        run: || passed(&["fmt", "--all", "--check"]),
+    },
     Step {
         name: "clippy",
         what: "no common mistakes, no warnings",
+        needs: &[Purpose::Lint, Purpose::Build],
         run: || passed(&["clippy", "--workspace", "--all-targets", "--locked", "--", "-D", "warnings"]),
     },
-    Step { name: "doc", what: "the documentation builds, all its links lead somewhere", run: doc },
+    Step {
+        name: "doc",
+        what: "the documentation builds, all its links lead somewhere",
+        needs: &[Purpose::Build],
+        run: doc,
+    },
     Step {
         name: "slim",
         what: "the command builds without the machine, and so without the emulator",
+        needs: &[],
         run: || passed(&["check", "--package", "lkm", "--no-default-features", "--locked"]),
     },
     Step {
         name: "test",
         what: "unit, property and end-to-end tests",
+        needs: &[Purpose::Build],
         run: || passed(&["test", "--workspace", "--locked"]),
     },
     Step {
         name: "licences",
         what: "dependencies are licensed and sourced as deny.toml says",
+        needs: &[],
         run: || licences::check().map(|()| Outcome::Passed),
     },
-    Step { name: "fixtures", what: "the committed modules are what their recipe makes", run: fixtures },
+    Step {
+        name: "fixtures",
+        what: "the committed modules are what their recipe makes",
+        needs: &[Purpose::Fixtures],
+        run: fixtures,
+    },
     Step {
         name: "truth",
         what: "real kernels made the same bytes",
+        needs: &[Purpose::Truth],
         run: || truth::main(&[]).map(|()| Outcome::Passed).map_err(|error| Error::new(error.to_string())),
     },
 ];
@@ -73,7 +94,8 @@ pub(crate) fn main(arguments: &[String]) -> Result<()> {
         }
         return Ok(());
     };
-    setup::run(Purpose::TEST)?;
+    let needs: Vec<Purpose> = steps.iter().flat_map(|step| step.needs).copied().collect();
+    setup::run(&needs)?;
     let mut finished = Vec::new();
     for (number, step) in steps.iter().enumerate() {
         println!("\n[{}/{}] {}: {}", number + 1, steps.len(), step.name, step.what);
