@@ -1,13 +1,26 @@
 //! What a machine offers to the loader.
 
+use alloc::collections::BTreeMap;
+use alloc::collections::BTreeSet;
+use alloc::vec::Vec;
 use core::fmt;
 use core::ops::DerefMut;
 
 use lkm_link::Region;
 use lkm_link::RegionKind;
+use lkm_link::post::KernelFacts;
+use lkm_link::post::PlainFacts;
+use lkm_link::post::Retpolines;
+use lkm_link::post::ReturnThunk;
+use lkm_link::relocate::RelocEvent;
+use lkm_module::Errno;
 use lkm_module::Level;
+use lkm_module::signature::AppendedSignature;
 
+use crate::Event;
 use crate::Kernel;
+use crate::Stage;
+use crate::profile::Decompress;
 
 /// A symbol that the kernel image itself exports.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -133,8 +146,13 @@ pub trait Host {
     }
 
     /// Runs code of a module until it returns; the value is the return register, as wide as a pointer.
-    fn call(&mut self, kernel: &mut Kernel, callee: Callee, address: u64, arguments: &[u64])
-    -> Result<u64, CallError>;
+    fn call(
+        &mut self,
+        kernel: &mut Kernel,
+        callee: Callee,
+        address: u64,
+        arguments: &[u64],
+    ) -> Result<u64, CallError>;
 
     /// The loader must sleep until a module of that name changes its state. `false`: nothing will ever change it
     /// here (or a signal came), so that the wait ends.
@@ -145,4 +163,71 @@ pub trait Host {
 
     /// Takes a line of the kernel log.
     fn log(&mut self, level: Level, line: fmt::Arguments<'_>);
+
+    /// Listens to the loader.
+    fn event(&mut self, event: &Event<'_>) {
+        let _ = event;
+    }
+
+    /// Whether a stage may start. `false` ends the load as a failure does: everything is given back.
+    fn go_on(&mut self, stage: Stage) -> bool {
+        let _ = stage;
+        true
+    }
+
+    /// Whether [`Host::relocated`] is to be called.
+    fn wants_relocations(&self) -> bool {
+        false
+    }
+
+    /// A relocation was applied.
+    fn relocated(&mut self, event: &RelocEvent<'_>) {
+        let _ = event;
+    }
+
+    /// Whether [`Event::Patches`] is to carry each change of the bytes.
+    fn wants_patches(&self) -> bool {
+        false
+    }
+
+    /// What the kernel knows and the later changes of the bytes depend on.
+    fn facts(&self) -> &dyn KernelFacts {
+        &NO_FACTS
+    }
+
+    /// Checks the signature of a module: ENOKEY if its key is not known, EKEYREJECTED if it is wrong.
+    fn verify_signature(&mut self, signature: &AppendedSignature<'_>) -> Result<(), Errno> {
+        let _ = signature;
+        Err(Errno::ENOKEY)
+    }
+
+    /// Decompresses a module for flag 4 of `finit_module`.
+    fn decompress(&mut self, format: Decompress, data: &[u8]) -> Result<Vec<u8>, Errno> {
+        let _ = (format, data);
+        Err(Errno::EOPNOTSUPP)
+    }
+
+    /// Whether code inside the kernel image has made `/sys/module/NAME`.
+    fn has_builtin(&self, name: &[u8]) -> bool {
+        let _ = name;
+        false
+    }
 }
+
+/// The facts of a host that has none.
+static NO_FACTS: PlainFacts = PlainFacts {
+    symbols: BTreeMap::new(),
+    features: BTreeSet::new(),
+    pv_ops: BTreeMap::new(),
+    pv_ops_address: 0,
+    retpolines: Retpolines::Keep,
+    its_thunks: BTreeMap::new(),
+    return_thunk: ReturnThunk::Ret,
+    up_patched: false,
+    smp: true,
+    pv_offset: None,
+    static_keys: BTreeMap::new(),
+    static_calls: BTreeMap::new(),
+    trampolines: BTreeMap::new(),
+    text: 0..0,
+};

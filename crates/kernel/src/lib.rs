@@ -1,19 +1,98 @@
 //! The kernel side of module loading: `load_module()` and `delete_module()` with all that they call.
 //!
 //! [`Kernel`] is the books (modules, references, taints, exports); a [`Host`] is the machine under it (memory,
-//! protection, code). One host runs modules in an emulator, one keeps books only, an operating system brings its own.
+//! protection, code). One host runs modules in an emulator, one keeps books only ([`Bookkeeper`]), an operating
+//! system brings its own.
+//!
+//! [`init_module`] and [`finit_module`] load, [`delete_module`] removes; `load.rs` reads as the list of stages.
+//! Everything in which kernels differ is in a [`Profile`].
 #![no_std]
 #![forbid(unsafe_code)]
 
 extern crate alloc;
 
+mod args;
+mod bookkeeping;
+mod error;
+mod event;
+mod formation;
 mod host;
+mod init;
+mod kallsyms;
 mod kernel;
+mod load;
+mod memory;
+mod modinfo;
+mod module;
+mod numbers;
+mod param_ops;
+mod params;
+mod procfs;
+pub mod profile;
+mod profiles;
+mod stage;
+mod symbols;
+mod sysfs;
+mod taint;
+mod this_module;
+mod unload;
+mod versions;
 
+pub use bookkeeping::Bookkeeper;
+pub use error::LoadError;
+pub use error::MissingReason;
+pub use error::MissingSymbol;
+pub use error::Reason;
+pub use error::SignatureFault;
+pub use error::UnloadError;
+pub use event::Event;
+pub use event::ImageRegion;
+pub use event::ImageView;
+pub use event::Mask;
+pub use event::Number;
+pub use event::Patch;
+pub use event::Provider;
+pub use event::Unit;
 pub use host::CallError;
 pub use host::Callee;
 pub use host::Fault;
 pub use host::Host;
 pub use host::KernelExport;
 pub use host::Permissions;
+pub use kallsyms::Kallsyms;
+pub use kallsyms::KernelSymbol;
+pub use kallsyms::Place;
+pub use kernel::BootOptions;
+pub use kernel::Capabilities;
 pub use kernel::Kernel;
+pub use kernel::Lockdown;
+pub use lkm_link::RegionKind;
+pub use load::COMPRESSED_FILE;
+pub use load::FileFacts;
+pub use load::IGNORE_MODVERSIONS;
+pub use load::IGNORE_VERMAGIC;
+pub use load::delete_module_by_id;
+pub use load::finit_module;
+pub use load::init_module;
+pub use modinfo::license_is_gpl_compatible;
+pub use module::Export;
+pub use module::MODULE_REF_BASE;
+pub use module::Module;
+pub use module::ModuleId;
+pub use module::ModuleMemory;
+pub use module::ModuleSection;
+pub use module::State;
+pub use param_ops::Standard;
+pub use params::Param;
+pub use params::ParamOps;
+pub use params::parameq;
+pub use profile::Profile;
+pub use stage::Stage;
+pub use symbols::Found;
+pub use sysfs::EntryKind;
+pub use sysfs::SysfsEntry;
+pub use taint::TaintOrder;
+pub use taint::Taints;
+pub use unload::O_NONBLOCK;
+pub use unload::O_TRUNC;
+pub use unload::delete_module;

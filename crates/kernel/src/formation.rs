@@ -1,0 +1,143 @@
+//! From linked bytes to a module that may run: exports, permissions, the state COMING.
+
+use alloc::vec::Vec;
+use core::ops::DerefMut;
+
+use lkm_link::Image;
+use lkm_link::LoadInfo;
+use lkm_link::RegionKind;
+use lkm_module::Level;
+use lkm_module::Text;
+use lkm_module::exports::KsymtabForm;
+
+use crate::Export;
+use crate::Host;
+use crate::Kernel;
+use crate::ModuleId;
+use crate::ModuleMemory;
+use crate::Permissions;
+use crate::Reason;
+use crate::memory::Words;
+
+/// Longest name of a symbol (`KSYM_NAME_LEN`).
+const KSYM_NAME_LEN: usize = 512;
+
+/// A string of the module; empty if it is not in its memory.
+fn string<B: DerefMut<Target = [u8]>>(image: &Image<B>, address: u64) -> Vec<u8> {
+    let Some(at) = image.locate(address) else { return Vec::new() };
+    let Some(region) = image.region(at.region) else { return Vec::new() };
+    let start = usize::try_from(at.offset).unwrap_or(usize::MAX);
+    let rest = region.bytes.get(start..).unwrap_or(&[]);
+    rest.iter().copied().take(KSYM_NAME_LEN).take_while(|&byte| byte != 0).collect()
+}
+
+/// Reads a table of exports from relocated memory, with its CRCs.
+pub(crate) fn read_exports<B: DerefMut<Target = [u8]>>(
+    image: &Image<B>,
+    info: &LoadInfo<'_>,
+    kernel: &Kernel,
+    table: &str,
+    crcs: &str,
+) -> Vec<Export> {
+    let rules = &kernel.profile.rules;
+    let words = Words::of(kernel.profile.arch);
+    let form: KsymtabForm = rules.ksymtab;
+    let field = form.field_size(words.class) as u64;
+    let entry = form.entry_size(words.class) as u64;
+    let crc_entry = u64::from(rules.kcrctab_entry);
+    let (base, count) = info.section_objs(table.as_bytes(), entry);
+    let crc_section = info.find_sec(crcs.as_bytes());
+    let crc_base = info.section_addr(crc_section);
+
+    // 32-bit addresses wrap.
+    let mask = if words.size() == 4 { u64::from(u32::MAX) } else { u64::MAX };
+    let pointer = |at: u64| -> Option<u64> {
+        if form.relative {
+            let offset = image.read_u32(at)? as i32;
+            return Some(at.wrapping_add(offset as i64 as u64) & mask);
+        }
+        let bytes = image.slice(at, words.class.pointer_size())?;
+        Some(words.class.pointer(image.endian, bytes))
+    };
+    let mut exports = Vec::new();
+    for index in 0..count {
+        let at = base.wrapping_add(index.wrapping_mul(entry));
+        let (Some(address), Some(name)) = (pointer(at), pointer(at.wrapping_add(field))) else { break };
+        let namespace = match form.namespace {
+            false => Vec::new(),
+            // A relative field of 0 means none.
+            true => match pointer(at.wrapping_add(2 * field)) {
+                Some(to) if to != at.wrapping_add(2 * field) => string(image, to),
+                _ => Vec::new(),
+            },
+        };
+        let crc_at = crc_base.wrapping_add(index.wrapping_mul(crc_entry));
+        let crc = if crc_section != 0 { image.read_u32(crc_at) } else { None };
+        exports.push(Export { name: string(image, name), address, crc, namespace });
+    }
+    exports
+}
+
+/// `verify_exported_symbols()`: nothing else may export the same names.
+pub(crate) fn verify_exported_symbols<H: Host>(
+    kernel: &Kernel,
+    host: &mut H,
+    id: ModuleId,
+) -> Result<(), Reason> {
+    let Some(module) = kernel.module(id) else { return Ok(()) };
+    for export in module.syms.iter().chain(&module.gpl_syms) {
+        let Some(found) = kernel.find_symbol(host, &export.name, true) else { continue };
+        let owner = found.owner.and_then(|owner| kernel.module(owner));
+        let owner = owner.map_or(&b"kernel"[..], |owner| &owner.name);
+        host.log(
+            Level::Err,
+            format_args!(
+                "{}: exports duplicate symbol {} (owned by {})",
+                Text(&module.name),
+                Text(&export.name),
+                Text(owner)
+            ),
+        );
+        return Err(Reason::DuplicateExport { symbol: export.name.clone(), owner: owner.to_vec() });
+    }
+    Ok(())
+}
+
+/// `module_enable_ro()`, `module_enable_nx()`, `module_enable_x()`: what each part may be used for.
+pub(crate) fn protect<H: Host>(kernel: &Kernel, host: &mut H, memory: &ModuleMemory, after_init: bool) {
+    let layout = &memory.layout;
+    let late = if after_init { Permissions::Read } else { Permissions::ReadWrite };
+    let parts: [(u64, Permissions); 4] = match layout.kind {
+        _ if !kernel.profile.link.strict_rwx => [
+            (layout.size, Permissions::ReadWriteExecute),
+            (layout.size, Permissions::ReadWriteExecute),
+            (layout.size, Permissions::ReadWriteExecute),
+            (layout.size, Permissions::ReadWriteExecute),
+        ],
+        RegionKind::Core | RegionKind::Init => [
+            (layout.text_size, Permissions::ReadExecute),
+            (layout.ro_size, Permissions::Read),
+            (layout.ro_after_init_size, late),
+            (layout.size, Permissions::ReadWrite),
+        ],
+        kind => {
+            let permissions = match kind {
+                RegionKind::Text | RegionKind::InitText => Permissions::ReadExecute,
+                RegionKind::RoData | RegionKind::InitRoData => Permissions::Read,
+                RegionKind::RoAfterInit => late,
+                _ => Permissions::ReadWrite,
+            };
+            [(layout.size, permissions); 4]
+        }
+    };
+    let page = kernel.profile.link.page_size.max(1);
+    let mut start = 0;
+    for (end, permissions) in parts {
+        let end = end.min(layout.size);
+        let size = end.saturating_sub(start).checked_next_multiple_of(page).unwrap_or(0);
+        if size > 0 {
+            host.protect(memory.base.wrapping_add(start), size, permissions);
+            start = start.saturating_add(size);
+        }
+    }
+}

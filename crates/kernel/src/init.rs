@@ -1,0 +1,122 @@
+//! `do_init_module()`: the init function and what follows it.
+
+use alloc::vec::Vec;
+
+use lkm_module::Level;
+use lkm_module::Text;
+
+use crate::Callee;
+use crate::Event;
+use crate::Host;
+use crate::Kernel;
+use crate::ModuleId;
+use crate::Reason;
+use crate::State;
+use crate::event::Numbers;
+use crate::formation;
+use crate::params;
+use crate::this_module;
+use crate::unload;
+
+/// Runs the init function. A module whose init fails is taken down completely.
+pub(crate) fn do_init_module<H: Host>(
+    kernel: &mut Kernel,
+    host: &mut H,
+    id: ModuleId,
+    numbers: &mut Numbers,
+) -> Result<(), Reason> {
+    if let Some(module) = kernel.module(id) {
+        host.event(&Event::BeforeInit { module });
+    }
+    let init = kernel.module(id).and_then(|module| module.init);
+    match init.map_or(Ok(0), |init| do_one_initcall(kernel, host, id, init)) {
+        Ok(0) => {}
+        Ok(value) => {
+            let Some(module) = kernel.module(id) else { return Ok(()) };
+            let name = module.name.clone();
+            host.log(
+                Level::Warning,
+                format_args!(
+                    "do_init_module: '{}'->init suspiciously returned {value}, it should follow 0/-E convention\n\
+                     do_init_module: loading module anyway...",
+                    Text(&name)
+                ),
+            );
+        }
+        Err(reason) => {
+            fail_free_freeinit(kernel, host, id);
+            return Err(reason);
+        }
+    }
+    unload::set_state(kernel, host, id, State::Live);
+    kernel.module_put(id);
+    free_init(kernel, host, id, numbers);
+    Ok(())
+}
+
+/// `do_one_initcall()`: a negative value is an error, any other is success.
+fn do_one_initcall<H: Host>(
+    kernel: &mut Kernel,
+    host: &mut H,
+    id: ModuleId,
+    init: u64,
+) -> Result<i32, Reason> {
+    if initcall_blacklisted(kernel, id, init) {
+        return Err(Reason::InitcallBlacklisted);
+    }
+    let value = host.call(kernel, Callee::Init, init, &[]).map_err(|_| Reason::InitDied)?;
+    let value = value as u32 as i32;
+    host.event(&Event::InitReturned { value });
+    if value < 0 { Err(Reason::Init(value)) } else { Ok(value) }
+}
+
+/// `initcall_blacklisted()`: by the name of the init function.
+fn initcall_blacklisted(kernel: &Kernel, id: ModuleId, init: u64) -> bool {
+    let names = &kernel.options.initcall_blacklist;
+    let Some(module) = kernel.module(id).filter(|_| !names.is_empty()) else { return false };
+    let mut symbols = module.kallsyms.iter();
+    symbols.any(|symbol| {
+        symbol.value == init
+            && symbol.letter != b'U'
+            && names.iter().any(|name| name.as_bytes() == symbol.name)
+    })
+}
+
+/// The init function failed.
+fn fail_free_freeinit<H: Host>(kernel: &mut Kernel, host: &mut H, id: ModuleId) {
+    unload::set_state(kernel, host, id, State::Going);
+    unload::free_module(kernel, host, id);
+}
+
+/// Gives the init memory back and seals what was writable for init.
+fn free_init<H: Host>(kernel: &mut Kernel, host: &mut H, id: ModuleId, numbers: &mut Numbers) {
+    let Some(module) = kernel.module_mut(id) else { return };
+    let (init, core): (Vec<_>, Vec<_>) =
+        module.memory.iter().copied().partition(|memory| memory.layout.kind.is_init());
+    module.memory.clone_from(&core);
+    module.kallsyms.switch_to_core();
+    // The kernel trims the entries of init code off both ends; here the count stays and nothing looks them up.
+    for memory in &core {
+        formation::protect(kernel, host, memory, true);
+    }
+    for memory in &init {
+        host.module_free(memory.base);
+    }
+    numbers.bytes("init memory freed", init.iter().map(|memory| memory.layout.size).sum());
+    if let Some(module) = kernel.module(id) {
+        this_module::update_after_init(host, &kernel.profile, module);
+    }
+}
+
+/// Takes a formed module down whose load failed before its init function ran.
+pub(crate) fn unwind<H: Host>(kernel: &mut Kernel, host: &mut H, id: ModuleId) {
+    if let Some(module) = kernel.module_mut(id) {
+        module.in_sysfs = false;
+    }
+    if kernel.module(id).is_some_and(|module| module.state == State::Coming) {
+        unload::set_state(kernel, host, id, State::Going);
+    }
+    params::destroy_params(kernel, host, id);
+    kernel.module_unload_free(id);
+    unload::remove(kernel, host, id);
+}

@@ -1,0 +1,502 @@
+//! Module parameters: `parse_args()`, and the files below `/sys/module/X/parameters`.
+
+use alloc::vec::Vec;
+use core::mem;
+
+use lkm_module::Errno;
+use lkm_module::Level;
+use lkm_module::Text;
+use lkm_module::params::PARAM_HARDWARE;
+use lkm_module::params::PARAM_UNSAFE;
+use lkm_module::params::ParamLayout;
+
+use crate::Callee;
+use crate::Event;
+use crate::Fault;
+use crate::Host;
+use crate::Kernel;
+use crate::Lockdown;
+use crate::ModuleId;
+use crate::Standard;
+use crate::Taints;
+use crate::args::Args;
+use crate::memory::Words;
+use crate::memory::read_string;
+use crate::numbers::kstrtobool;
+use crate::param_ops;
+use crate::param_ops::ParamArray;
+use crate::taint::Lockdep;
+
+/// `KERNEL_PARAM_OPS_FL_NOARG`
+const OPS_NOARG: u32 = 1;
+/// Longest parameter name that is read.
+const NAME_MAX: usize = 1024;
+/// What a file of sysfs can hold.
+const PAGE: usize = 4096;
+
+/// The operations of a parameter.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ParamOps {
+    /// The kernel's own.
+    Standard(Standard),
+    /// A module's own `struct kernel_param_ops`: addresses of its functions, 0 for none.
+    Custom {
+        /// `KERNEL_PARAM_OPS_FL_NOARG` is set.
+        noarg: bool,
+        /// `set`
+        set: u64,
+        /// `get`
+        get: u64,
+        /// `free`
+        free: u64,
+    },
+}
+
+impl ParamOps {
+    fn read<H: Host>(host: &mut H, words: Words, ops: u64) -> ParamOps {
+        if let Some(standard) = Standard::from_ops(host, ops) {
+            return ParamOps::Standard(standard);
+        }
+        let mut function =
+            |index: u64| words.read_pointer(host, ops.wrapping_add(index * words.size())).unwrap_or(0);
+        let (set, get, free) = (function(1), function(2), function(3));
+        let noarg = words.read_u32(host, ops).is_ok_and(|flags| flags & OPS_NOARG != 0);
+        ParamOps::Custom { noarg, set, get, free }
+    }
+
+    const fn noarg(&self) -> bool {
+        match self {
+            ParamOps::Standard(standard) => standard.noarg(),
+            ParamOps::Custom { noarg, .. } => *noarg,
+        }
+    }
+}
+
+/// A record of `__param`: `struct kernel_param`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Param {
+    /// Name.
+    pub name: Vec<u8>,
+    /// Operations.
+    pub ops: ParamOps,
+    /// Mode of its file; 0 for no file.
+    pub perm: u16,
+    /// Flags: 1 unsafe, 2 hardware.
+    pub flags: u8,
+    /// Address of the variable, or of a `struct kparam_array` or `kparam_string`.
+    pub arg: u64,
+    /// Address of the record.
+    pub at: u64,
+}
+
+/// `parameq()`: names are equal, with `-` and `_` the same.
+pub fn parameq(a: &[u8], b: &[u8]) -> bool {
+    let fold = |byte: u8| if byte == b'-' { b'_' } else { byte };
+    a.len() == b.len() && a.iter().zip(b).all(|(&a, &b)| fold(a) == fold(b))
+}
+
+/// Reads a module's `__param` table. Records that cannot be read are left out.
+pub(crate) fn read_params<H: Host>(kernel: &Kernel, host: &mut H, table: (u64, u64)) -> Vec<Param> {
+    let words = Words::of(kernel.profile.arch);
+    let form = kernel.profile.param_layout();
+    let mut params = Vec::new();
+    for index in 0..table.1 {
+        let at = table.0.wrapping_add(index.wrapping_mul(form.size as u64));
+        if let Ok(param) = read_param(host, words, form, at) {
+            params.push(param);
+        }
+    }
+    params
+}
+
+fn read_param<H: Host>(host: &mut H, words: Words, form: ParamLayout, at: u64) -> Result<Param, Fault> {
+    let mut record = [0; 64];
+    let record = record.get_mut(..form.size).unwrap_or(&mut []);
+    host.read(at, record)?;
+    let bytes = |offset: usize| record.get(offset..).unwrap_or(&[]);
+    let pointer = |offset| words.class.pointer(words.endian, bytes(offset));
+    let byte = |offset| bytes(offset).first().copied().unwrap_or(0);
+    let (name, ops, arg) = (pointer(0), pointer(form.ops), pointer(form.arg));
+    let (perm, flags) = (words.endian.u16(bytes(form.perm)), byte(form.flags));
+    Ok(Param {
+        name: read_string(host, name, NAME_MAX)?,
+        ops: ParamOps::read(host, words, ops),
+        perm,
+        flags,
+        arg,
+        at,
+    })
+}
+
+/// `parse_args()` for a module: sets what the text in general memory says. Every error is logged, the last returned.
+pub(crate) fn parse_args<H: Host>(
+    kernel: &mut Kernel,
+    host: &mut H,
+    id: ModuleId,
+    text: &[u8],
+) -> Result<usize, Errno> {
+    let Some(module) = kernel.module(id) else { return Ok(0) };
+    let (doing, base) = (module.name.clone(), module.args);
+    let mut args = Args::new(text);
+    let mut result = Ok(0);
+    let mut count = 0;
+    while let Some(arg) = args.next_arg() {
+        if arg.value.is_none() && args.text(arg.name) == b"--" {
+            if result.is_ok() {
+                let rest = args.text(args.rest());
+                host.log(
+                    Level::Warning,
+                    format_args!("{}: parameters '{}' after `--' ignored", Text(&doing), Text(rest)),
+                );
+            }
+            break;
+        }
+        count += 1;
+        let set = parse_one(kernel, host, id, &mut args, base, arg);
+        let (name, value) = (args.text(arg.name), arg.value.map(|value| args.text(value)));
+        host.event(&Event::Parameter { name, value, result: set });
+        let (doing, name, value) = (Text(&doing), Text(name), Text(value.unwrap_or(&[])));
+        match set {
+            Ok(()) => continue,
+            Err(Errno::ENOENT) => host.log(Level::Err, format_args!("{doing}: Unknown parameter `{name}'")),
+            Err(Errno::ENOSPC) => {
+                host.log(Level::Err, format_args!("{doing}: `{value}' too large for parameter `{name}'"));
+            }
+            Err(_) => {
+                host.log(Level::Err, format_args!("{doing}: `{value}' invalid for parameter `{name}'"));
+            }
+        }
+        result = set.map(|()| 0);
+    }
+    if let Some(base) = base {
+        // The text is taken apart in place; whoever keeps a pointer into it sees that.
+        let _ = host.write(base, args.bytes());
+    }
+    result.map(|_| count)
+}
+
+fn parse_one<H: Host>(
+    kernel: &mut Kernel,
+    host: &mut H,
+    id: ModuleId,
+    args: &mut Args,
+    base: Option<u64>,
+    arg: crate::args::Arg,
+) -> Result<(), Errno> {
+    let name = args.text(arg.name).to_vec();
+    let module = kernel.module(id).ok_or(Errno::ENOENT)?;
+    let Some(param) = module.params.iter().find(|param| parameq(&name, &param.name)).cloned() else {
+        unknown(kernel, host, id, &name, arg.value.map(|value| args.text(value)));
+        return Ok(());
+    };
+    if arg.value.is_none() && !param.ops.noarg() {
+        return Err(Errno::EINVAL);
+    }
+    check_unsafe(kernel, host, &param)?;
+    let ParamOps::Standard(Standard::Array) = param.ops else {
+        let value = arg.value.map(|value| args.text(value));
+        let address = base.zip(arg.value).map(|(base, value)| base.wrapping_add(value as u64));
+        if let (ParamOps::Custom { .. }, Some(base)) = (param.ops, base) {
+            host.write(base, args.bytes())?;
+        }
+        return set_one(kernel, host, id, &param, param.ops, param.arg, value, address);
+    };
+    set_array(kernel, host, id, &param, args, base, arg.value.ok_or(Errno::EINVAL)?)
+}
+
+/// A name that the module has no parameter for.
+fn unknown<H: Host>(kernel: &mut Kernel, host: &mut H, id: ModuleId, name: &[u8], value: Option<&[u8]>) {
+    let (async_probe, dyndbg) = (kernel.profile.rules.async_probe, kernel.profile.config.dynamic_debug);
+    let Some(module) = kernel.module_mut(id) else { return };
+    if async_probe && name == b"async_probe" {
+        module.async_probe_requested = value.and_then(|value| kstrtobool(value).ok()).unwrap_or(true);
+        return;
+    }
+    if dyndbg && name == b"dyndbg" {
+        return;
+    }
+    host.log(
+        Level::Warning,
+        format_args!("{}: unknown parameter '{}' ignored", Text(&module.name), Text(name)),
+    );
+}
+
+/// `param_check_unsafe()`
+fn check_unsafe<H: Host>(kernel: &mut Kernel, host: &mut H, param: &Param) -> Result<(), Errno> {
+    if param.flags & PARAM_HARDWARE != 0 && kernel.options.lockdown >= Lockdown::Integrity {
+        host.log(
+            Level::Notice,
+            format_args!(
+                "Lockdown: insmod: unsafe module parameters is restricted; see man kernel_lockdown.7"
+            ),
+        );
+        return Err(Errno::EPERM);
+    }
+    if param.flags & PARAM_UNSAFE != 0 {
+        host.log(
+            Level::Notice,
+            format_args!("Setting dangerous option {} - tainting kernel", Text(&param.name)),
+        );
+        kernel.add_taint(host, Taints::USER, Lockdep::StillOk);
+    }
+    Ok(())
+}
+
+/// Calls `set` once. `address` is where the value stands in memory, for functions of the module.
+#[allow(clippy::too_many_arguments)]
+fn set_one<H: Host>(
+    kernel: &mut Kernel,
+    host: &mut H,
+    id: ModuleId,
+    param: &Param,
+    ops: ParamOps,
+    arg: u64,
+    value: Option<&[u8]>,
+    address: Option<u64>,
+) -> Result<(), Errno> {
+    let words = Words::of(kernel.profile.arch);
+    match ops {
+        ParamOps::Standard(standard) => {
+            // Nothing that a standard type does can reach the books.
+            let mut charps =
+                kernel.module_mut(id).map(|module| mem::take(&mut module.charps)).unwrap_or_default();
+            let result = param_ops::set(host, words, &mut charps, standard, &param.name, arg, value);
+            if let Some(module) = kernel.module_mut(id) {
+                module.charps = charps;
+            }
+            result
+        }
+        ParamOps::Custom { set: 0, .. } => Err(Errno::EPERM),
+        ParamOps::Custom { set, .. } => with_record(kernel, host, param, arg, |kernel, host, record| {
+            let value = host.call(kernel, Callee::ParamSet, set, &[address.unwrap_or(0), record]);
+            match value.map(|value| value as u32 as i32) {
+                Ok(value) if value >= 0 => Ok(()),
+                Ok(value) => Err(errno(value)),
+                Err(_) => Err(Errno::EFAULT),
+            }
+        }),
+    }
+}
+
+/// An error as a negative return value.
+fn errno(value: i32) -> Errno {
+    u16::try_from(value.unsigned_abs()).map_or(Errno::EINVAL, Errno::from_raw)
+}
+
+/// Runs code that wants a `struct kernel_param` whose `arg` may differ from that of the record: elements of arrays
+/// get a copy of it.
+fn with_record<H: Host, T>(
+    kernel: &mut Kernel,
+    host: &mut H,
+    param: &Param,
+    arg: u64,
+    run: impl FnOnce(&mut Kernel, &mut H, u64) -> Result<T, Errno>,
+) -> Result<T, Errno> {
+    if arg == param.arg {
+        return run(kernel, host, param.at);
+    }
+    let words = Words::of(kernel.profile.arch);
+    let form = kernel.profile.param_layout();
+    let mut record = [0; 64];
+    let record = record.get_mut(..form.size).unwrap_or(&mut []);
+    host.read(param.at, record)?;
+    let copy = host.kmalloc(record.len() as u64).ok_or(Errno::ENOMEM)?;
+    let written = host
+        .write(copy, record)
+        .and_then(|()| words.write_pointer(host, copy.wrapping_add(form.arg as u64), arg));
+    let result = match written {
+        Ok(()) => run(kernel, host, copy),
+        Err(fault) => Err(fault.into()),
+    };
+    host.kfree(copy);
+    result
+}
+
+/// `param_array_set()`: the value is cut at its commas, one element at a time.
+fn set_array<H: Host>(
+    kernel: &mut Kernel,
+    host: &mut H,
+    id: ModuleId,
+    param: &Param,
+    args: &mut Args,
+    base: Option<u64>,
+    value: usize,
+) -> Result<(), Errno> {
+    let words = Words::of(kernel.profile.arch);
+    let array = ParamArray::read(host, words, param.arg)?;
+    let ops = ParamOps::read(host, words, array.ops);
+    let mut at = value;
+    let mut count = 0;
+    let set_count = |host: &mut H, count: u32| match array.num {
+        0 => Ok(()),
+        num => words.write_u32(host, num, count),
+    };
+    set_count(host, 0)?;
+    loop {
+        if count == array.max {
+            host.log(
+                Level::Err,
+                format_args!("{}: can only take {} arguments", Text(&param.name), array.max as i32),
+            );
+            return Err(Errno::EINVAL);
+        }
+        let rest = args.text(at);
+        let end = rest.iter().position(|&byte| byte == b',');
+        let next = at + end.map_or(rest.len(), |end| end + 1);
+        if let Some(end) = end {
+            args.cut(at + end);
+        }
+        if let (ParamOps::Custom { .. }, Some(base)) = (ops, base) {
+            host.write(base, args.bytes())?;
+        }
+        let address = base.map(|base| base.wrapping_add(at as u64));
+        let text = args.text(at);
+        set_one(kernel, host, id, param, ops, array.element(count), Some(text), address)?;
+        count += 1;
+        set_count(host, count)?;
+        if end.is_none() {
+            return Ok(());
+        }
+        at = next;
+    }
+}
+
+/// `destroy_params()`: `free` of every parameter that has one.
+pub(crate) fn destroy_params<H: Host>(kernel: &mut Kernel, host: &mut H, id: ModuleId) {
+    let Some(module) = kernel.module_mut(id) else { return };
+    let params = mem::take(&mut module.params);
+    let words = Words::of(kernel.profile.arch);
+    for param in &params {
+        let (ops, args) = match param.ops {
+            ParamOps::Standard(Standard::Array) => {
+                let Ok(array) = ParamArray::read(host, words, param.arg) else { continue };
+                let ops = ParamOps::read(host, words, array.ops);
+                let count = array.count(host, words).unwrap_or(0).min(array.max);
+                let frees = matches!(ops, ParamOps::Standard(Standard::Charp))
+                    || matches!(ops, ParamOps::Custom { free: 1.., .. });
+                // Most types have no `free`, and a hostile count may be huge.
+                (
+                    ops,
+                    (0..if frees { count.min(0x1_0000) } else { 0 })
+                        .map(|index| array.element(index))
+                        .collect(),
+                )
+            }
+            ops => (ops, Vec::from([param.arg])),
+        };
+        for arg in args {
+            match ops {
+                ParamOps::Standard(Standard::Charp) => {
+                    if let Some(module) = kernel.module_mut(id) {
+                        param_ops::free_charp(host, words, &mut module.charps, arg);
+                    }
+                }
+                ParamOps::Custom { free: free @ 1.., .. } => {
+                    let _ = host.call(kernel, Callee::ParamFree, free, &[arg]);
+                }
+                _ => {}
+            }
+        }
+    }
+    // Texts whose variables the module has overwritten are lost in the kernel; here they are given back.
+    if let Some(module) = kernel.module_mut(id) {
+        for text in mem::take(&mut module.charps) {
+            host.kfree(text);
+        }
+    }
+}
+
+/// Reads a parameter as its file in sysfs shows it, newline included.
+pub(crate) fn show<H: Host>(kernel: &mut Kernel, host: &mut H, param: &Param) -> Result<Vec<u8>, Errno> {
+    let words = Words::of(kernel.profile.arch);
+    let mut text = match param.ops {
+        ParamOps::Standard(Standard::Array) => {
+            let array = ParamArray::read(host, words, param.arg)?;
+            let ops = ParamOps::read(host, words, array.ops);
+            let mut text = Vec::new();
+            for index in 0..array.count(host, words)? {
+                if index > 0 {
+                    text.push(b',');
+                }
+                let one = show_one(kernel, host, param, ops, array.element(index))?;
+                text.extend_from_slice(one.strip_suffix(b"\n").unwrap_or(&one));
+                if text.len() >= PAGE {
+                    break;
+                }
+            }
+            text
+        }
+        ops => show_one(kernel, host, param, ops, param.arg)?,
+    };
+    if text.last() != Some(&b'\n') {
+        text.push(b'\n');
+    }
+    text.truncate(PAGE - 1);
+    Ok(text)
+}
+
+fn show_one<H: Host>(
+    kernel: &mut Kernel,
+    host: &mut H,
+    param: &Param,
+    ops: ParamOps,
+    arg: u64,
+) -> Result<Vec<u8>, Errno> {
+    match ops {
+        ParamOps::Standard(standard) => param_ops::get(host, Words::of(kernel.profile.arch), standard, arg),
+        ParamOps::Custom { get: 0, .. } => Err(Errno::EPERM),
+        ParamOps::Custom { get, .. } => {
+            let page = host.kmalloc(PAGE as u64).ok_or(Errno::ENOMEM)?;
+            let result = with_record(kernel, host, param, arg, |kernel, host, record| {
+                let value = host.call(kernel, Callee::ParamGet, get, &[page, record]);
+                match value.map(|value| value as u32 as i32) {
+                    Ok(value) if value < 0 => Err(errno(value)),
+                    Ok(size) => {
+                        let size = usize::try_from(size).unwrap_or(0).min(PAGE);
+                        let mut text = alloc::vec![0; size];
+                        host.read(page, &mut text)?;
+                        Ok(text)
+                    }
+                    Err(_) => Err(Errno::EFAULT),
+                }
+            });
+            host.kfree(page);
+            result
+        }
+    }
+}
+
+/// Writes a parameter's file in sysfs.
+pub(crate) fn store<H: Host>(
+    kernel: &mut Kernel,
+    host: &mut H,
+    id: ModuleId,
+    param: &Param,
+    text: &[u8],
+) -> Result<(), Errno> {
+    let settable = match param.ops {
+        ParamOps::Standard(_) => true,
+        ParamOps::Custom { set, .. } => set != 0,
+    };
+    if !settable {
+        return Err(Errno::EPERM);
+    }
+    check_unsafe(kernel, host, param)?;
+    let text: Vec<u8> = text.iter().copied().take(PAGE - 1).take_while(|&byte| byte != 0).collect();
+    let copy = host.kmalloc(text.len() as u64 + 1).ok_or(Errno::ENOMEM)?;
+    let mut with_nul = text.clone();
+    with_nul.push(0);
+    let result = match host.write(copy, &with_nul) {
+        Err(fault) => Err(fault.into()),
+        Ok(()) => match param.ops {
+            ParamOps::Standard(Standard::Array) => {
+                // Blanks are no separators here, so that the text goes in as one value.
+                let mut args = Args::whole(&text);
+                set_array(kernel, host, id, param, &mut args, Some(copy), 0)
+            }
+            ops => set_one(kernel, host, id, param, ops, param.arg, Some(&text), Some(copy)),
+        },
+    };
+    host.kfree(copy);
+    result
+}
