@@ -2,7 +2,8 @@
 //!
 //! `link_tree DIR [far]`: `far` puts the modules out of the reach of direct ARM branches. Whatever the modules import
 //! is exported, at addresses that depend on the set of names only, so that two runs give the same bytes.
-//! All work that counts is done in `link_module`, which a profiler can be pointed at.
+//! All work that counts is done in `link_module`, which a profiler can be pointed at; the memory is zeroed outside, as
+//! that is the allocator's work.
 
 use std::collections::BTreeSet;
 use std::collections::HashMap;
@@ -33,11 +34,11 @@ struct NameHasher(u64);
 
 impl Hasher for NameHasher {
     fn write(&mut self, bytes: &[u8]) {
-        for chunk in bytes.chunks(8) {
-            let mut word = [0; 8];
-            word[..chunk.len()].copy_from_slice(chunk);
-            self.write_u64(u64::from_le_bytes(word));
+        let (words, tail) = bytes.as_chunks::<8>();
+        for word in words {
+            self.write_u64(u64::from_le_bytes(*word));
         }
+        self.write_u64(tail.iter().fold(0, |word, byte| word << 8 | u64::from(*byte)));
     }
 
     fn write_usize(&mut self, length: usize) {
@@ -99,6 +100,9 @@ fn rules(arch: Arch) -> LinkRules {
     }
 }
 
+/// More than any one module takes.
+const MEMORY: usize = 64 << 20;
+
 /// What one module came to.
 #[derive(Default)]
 struct Counts {
@@ -107,13 +111,29 @@ struct Counts {
     relocs: RelocStats,
 }
 
+/// Zeroed memory at an address, given out in pages.
+struct Arena<'a> {
+    next: u64,
+    rest: &'a mut [u8],
+}
+
+impl<'a> Arena<'a> {
+    fn alloc(&mut self, size: u64) -> Option<(u64, &'a mut [u8])> {
+        let (bytes, rest) = std::mem::take(&mut self.rest).split_at_mut_checked(size as usize)?;
+        self.rest = rest;
+        let base = self.next;
+        self.next += size.next_multiple_of(4096) + 4096;
+        Some((base, bytes))
+    }
+}
+
 /// From the bytes of a file to relocated memory.
 #[inline(never)]
 fn link_module(
     data: &[u8],
     arch: Arch,
     rules: &LinkRules,
-    next: &mut u64,
+    arena: &mut Arena<'_>,
     imports: &mut Imports<'_>,
 ) -> Result<Counts, LinkError> {
     let elf =
@@ -124,12 +144,8 @@ fn link_module(
     lkm_link::module_enforce_rwx_sections(&info, rules)?;
     let mut layouts = lkm_link::layout_sections(&mut info, rules);
     lkm_link::layout_symtab(&mut info, rules, &mut layouts);
-    let mut image = lkm_link::move_module(&mut info, &layouts, |_, size| {
-        let base = *next;
-        *next += size.next_multiple_of(4096) + 4096;
-        Some((base, vec![0u8; size as usize]))
-    })
-    .map_err(|failure| failure.error)?;
+    let mut image = lkm_link::move_module(&mut info, &layouts, |_, size| arena.alloc(size))
+        .map_err(|failure| failure.error)?;
     let symbols = lkm_link::simplify_symbols(&info, rules, Some(0x34000), imports)?;
     lkm_link::write_symtab(&info, &symbols, &mut image);
     let relocs = lkm_link::apply_relocations(&info, rules, &symbols, &mut image, &mut ())?;
@@ -177,7 +193,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         }
     }
 
-    let mut exports = [Arch::X86_64, Arch::Arm].map(|arch| {
+    let exports = [Arch::X86_64, Arch::Arm].map(|arch| {
         let first = if arch == Arch::X86_64 { 0xffff_ffff_8100_0000 } else { 0xc020_0000 };
         names
             .iter()
@@ -186,18 +202,23 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
             .collect::<Exports>()
     });
     let all_rules = [rules(Arch::X86_64), rules(Arch::Arm)];
+    let mut memory = vec![0u8; MEMORY];
     let (mut linked, mut failed, mut total) = (0, 0, Counts::default());
     for path in &paths {
         let data = std::fs::read(path)?;
         let Some(arch) = machine(&data).and_then(Arch::from_machine) else { continue };
-        let mut next = match arch {
+        let next = match arch {
             Arch::X86_64 => 0xffff_ffff_c000_0000,
             Arch::Arm if far => 0xf000_0000,
             Arch::Arm => 0xbf00_0000,
         };
         let which = usize::from(arch == Arch::Arm);
         let mut imports = Imports { exports: &exports[which], missing: Vec::new() };
-        match link_module(&data, arch, &all_rules[which], &mut next, &mut imports) {
+        let mut arena = Arena { next, rest: &mut memory };
+        let result = link_module(&data, arch, &all_rules[which], &mut arena, &mut imports);
+        let used = MEMORY - arena.rest.len();
+        memory[..used].fill(0);
+        match result {
             Ok(counts) => {
                 linked += 1;
                 total.bytes += counts.bytes;
@@ -215,7 +236,6 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
             }
         }
     }
-    exports.iter_mut().for_each(Exports::clear);
     println!(
         "{linked} linked, {failed} refused; {} bytes of memory, {} symbols, {} relocations in {} sections, \
          {} cut off, PLT slots {:?}",

@@ -6,6 +6,8 @@ use lkm_module::elf::Class;
 use lkm_module::elf::Elf32;
 use lkm_module::elf::Elf64;
 use lkm_module::elf::ElfClass;
+use lkm_module::elf::Endian;
+use lkm_module::elf::RawSymbol;
 use lkm_module::elf::consts::SHF_ALLOC;
 use lkm_module::elf::consts::SHF_EXECINSTR;
 use lkm_module::elf::consts::SHF_RO_AFTER_INIT;
@@ -170,32 +172,26 @@ pub fn layout_sections(info: &mut LoadInfo<'_>, rules: &LinkRules) -> Vec<Region
         |&kind: &RegionKind| RegionLayout { kind, size: 0, text_size: 0, ro_size: 0, ro_after_init_size: 0 };
     let mut sizes = Sizes { regions: kinds.iter().map(empty).collect(), page: page_rounding(rules) };
 
-    let small = info.arch.small_flag();
-    let init: Vec<bool> = (0..info.sections.len())
-        .map(|index| {
-            let name = info.section_name(index);
-            info.arch.module_init_section(name) || !rules.unload && info.arch.module_exit_section(name)
-        })
-        .collect();
+    // Row by row, each section is taken by the first row that it matches.
+    let mut rows: [Vec<usize>; 2 * ROWS.len()] = Default::default();
+    for index in 0..info.sections.len() {
+        if let Some((row, is_init)) = row_of(info, rules, index)
+            && let Some(members) = rows.get_mut(row_number(row, is_init))
+        {
+            members.push(index);
+        }
+    }
     info.placement.clear();
     info.placement.resize(info.sections.len(), None);
-
     for is_init in [false, true] {
-        for row in ROWS.iter().filter(|row| rules.ro_after_init || !row.ro_after_init) {
-            let required = row.required | if row.small { small } else { 0 };
-            let excluded = row.excluded | if row.small { 0 } else { small };
-            let kind = match rules.memory {
-                MemoryModel::CoreInit if is_init => Some(RegionKind::Init),
-                MemoryModel::CoreInit => Some(RegionKind::Core),
-                MemoryModel::SevenTypes => row.types[usize::from(is_init)],
-            };
-            let Some(kind) = kind else { continue };
-            let sections = info.sections.iter().zip(&init).zip(&mut info.placement);
-            for ((section, section_is_init), placement) in sections {
-                if section.flags & required == required
-                    && section.flags & excluded == 0
-                    && placement.is_none()
-                    && *section_is_init == is_init
+        for (number, row) in ROWS.iter().enumerate() {
+            if row.ro_after_init && !rules.ro_after_init {
+                continue;
+            }
+            let Some(kind) = row.target(rules.memory, is_init) else { continue };
+            for &index in rows.get(row_number(number, is_init)).into_iter().flatten() {
+                if let (Some(section), Some(placement)) =
+                    (info.sections.get(index), info.placement.get_mut(index))
                 {
                     *placement = sizes.place(kind, section.size, section.addralign);
                 }
@@ -206,6 +202,39 @@ pub fn layout_sections(info: &mut LoadInfo<'_>, rules: &LinkRules) -> Vec<Region
         }
     }
     sizes.regions
+}
+
+impl Row {
+    /// The allocation that sections of this row go to.
+    fn target(&self, memory: MemoryModel, is_init: bool) -> Option<RegionKind> {
+        match memory {
+            MemoryModel::CoreInit if is_init => Some(RegionKind::Init),
+            MemoryModel::CoreInit => Some(RegionKind::Core),
+            MemoryModel::SevenTypes => self.types[usize::from(is_init)],
+        }
+    }
+}
+
+/// Rows of the core part come first, then those of the init part.
+fn row_number(row: usize, is_init: bool) -> usize {
+    row + if is_init { ROWS.len() } else { 0 }
+}
+
+/// The first row that a section matches, and whether it belongs to the init part; `None` if it gets no memory.
+fn row_of(info: &LoadInfo<'_>, rules: &LinkRules, index: usize) -> Option<(usize, bool)> {
+    let section = info.sections.get(index).filter(|section| section.is_alloc())?;
+    let name = info.section_name(index);
+    let is_init = info.arch.module_init_section(name) || !rules.unload && info.arch.module_exit_section(name);
+    let small = info.arch.small_flag();
+    let row = ROWS.iter().position(|row| {
+        let (required, excluded) =
+            if row.small { (row.required | small, 0) } else { (row.required, row.excluded | small) };
+        section.flags & required == required
+            && section.flags & excluded == 0
+            && (rules.ro_after_init || !row.ro_after_init)
+            && row.target(rules.memory, is_init).is_some()
+    });
+    row.map(|row| (row, is_init))
 }
 
 /// Sets the mark that the end of a row of the core and init model has.
@@ -290,9 +319,11 @@ fn place_tables(
     let align = info.sections.get(info.index.sym)?.addralign;
 
     place_at_end(info, info.index.sym, sizes, init);
-    let (core_symbols, core_strtab_size) = match class {
-        Class::Elf32 => count_core_symbols::<Elf32>(info, rules),
-        Class::Elf64 => count_core_symbols::<Elf64>(info, rules),
+    let (core_symbols, core_strtab_size) = match (class, info.elf.endian) {
+        (Class::Elf32, Endian::Little) => count_core_symbols::<Elf32, true>(info, rules),
+        (Class::Elf32, Endian::Big) => count_core_symbols::<Elf32, false>(info, rules),
+        (Class::Elf64, Endian::Little) => count_core_symbols::<Elf64, true>(info, rules),
+        (Class::Elf64, Endian::Big) => count_core_symbols::<Elf64, false>(info, rules),
     };
     let kept = core_symbols as u64;
     let core_symtab = sizes.place(core, kept * symbol_size, align)?;
@@ -330,18 +361,29 @@ fn place_at_end(info: &mut LoadInfo<'_>, index: usize, sizes: &mut Sizes, kind: 
 }
 
 /// How many symbols are kept, and the bytes of their names with NULs (an `unsigned int` that wraps).
-fn count_core_symbols<C: ElfClass>(info: &LoadInfo<'_>, rules: &LinkRules) -> (usize, u32) {
+fn count_core_symbols<C: ElfClass, const LITTLE: bool>(
+    info: &LoadInfo<'_>,
+    rules: &LinkRules,
+) -> (usize, u32) {
+    let decode = |raw| C::symbol(raw, const { if LITTLE { Endian::Little } else { Endian::Big } });
     let kept = core_symbol_sections(info, rules);
     let mut names = StringTable::new(info.strtab());
     let (mut count, mut bytes) = (0, 0u32);
-    for (index, raw) in C::symbols(info.contents(info.index.sym)).iter().enumerate() {
-        let symbol = C::symbol(raw, info.elf.endian);
-        if index == 0
-            || info.livepatch
-            || symbol.name != 0 && kept.get(usize::from(symbol.shndx)).copied().unwrap_or(false)
-        {
-            count += 1;
-            bytes = bytes.wrapping_add(names.get(symbol.name).len() as u32).wrapping_add(1);
+    let mut keep = |symbol: &RawSymbol| {
+        count += 1;
+        bytes = bytes.wrapping_add(names.get(symbol.name).len() as u32).wrapping_add(1);
+    };
+    let mut symbols = C::symbols(info.contents(info.index.sym)).iter().map(decode);
+    if let Some(null) = symbols.next() {
+        keep(&null);
+    }
+    if info.livepatch {
+        symbols.for_each(|symbol| keep(&symbol));
+    } else {
+        for symbol in symbols {
+            if symbol.name != 0 && kept.get(usize::from(symbol.shndx)).copied().unwrap_or(false) {
+                keep(&symbol);
+            }
         }
     }
     (count, bytes)

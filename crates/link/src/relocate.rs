@@ -110,6 +110,14 @@ pub(crate) struct Target<'a> {
     pub(crate) address: u64,
 }
 
+impl Target<'_> {
+    /// The place of a relocation; `None` if it is not inside the section.
+    #[inline(always)]
+    pub(crate) fn place<const SIZE: usize>(&mut self, offset: u64) -> Option<&mut [u8; SIZE]> {
+        self.bytes.get_mut(usize::try_from(offset).ok()?..)?.first_chunk_mut()
+    }
+}
+
 /// The bytes of a section in module memory. Empty if it has none there.
 pub(crate) fn target<'a, B: DerefMut<Target = [u8]>>(
     info: &LoadInfo<'_>,

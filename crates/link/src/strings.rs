@@ -5,23 +5,33 @@ use alloc::vec::Vec;
 /// The bytes from `offset` up to a NUL or the end of the table; empty if the offset lies outside.
 #[inline]
 pub(crate) fn string_at(table: &[u8], offset: usize) -> &[u8] {
-    const LOW: u64 = 0x0101_0101_0101_0101;
-    const HIGH: u64 = 0x8080_8080_8080_8080;
     let Some(rest) = table.get(offset..) else { return &[] };
-    let (words, tail) = rest.as_chunks::<8>();
+    let (blocks, tail) = rest.as_chunks::<16>();
     let mut at = 0;
-    for word in words {
-        let word = u64::from_le_bytes(*word);
-        // The lowest bit set marks the first zero byte; higher ones may be wrong.
-        let zero = word.wrapping_sub(LOW) & !word & HIGH;
-        if zero != 0 {
-            at += zero.trailing_zeros() as usize / 8;
+    for block in blocks {
+        // Without an early exit, so that it becomes one comparison of a vector.
+        if block.iter().fold(false, |found, byte| found | (*byte == 0)) {
+            at += first_zero(block);
             return rest.get(..at).unwrap_or(rest);
         }
-        at += 8;
+        at += 16;
     }
     at += tail.iter().position(|&byte| byte == 0).unwrap_or(tail.len());
     rest.get(..at).unwrap_or(rest)
+}
+
+/// Index of the first zero byte; 16 if there is none.
+#[inline]
+fn first_zero(block: &[u8; 16]) -> usize {
+    let block = u128::from_le_bytes(*block);
+    // The lowest bit set marks the first zero byte; higher ones may be wrong.
+    let zeros = |word: u64| word.wrapping_sub(0x0101_0101_0101_0101) & !word & 0x8080_8080_8080_8080;
+    let low = zeros(block as u64);
+    if low != 0 {
+        low.trailing_zeros() as usize / 8
+    } else {
+        8 + zeros((block >> 64) as u64).trailing_zeros() as usize / 8
+    }
 }
 
 /// A string table that is asked for many strings.

@@ -16,6 +16,7 @@ use lkm_module::elf::RawSymbol;
 use lkm_module::elf::consts::SHN_ABS;
 use lkm_module::elf::consts::SHN_COMMON;
 use lkm_module::elf::consts::SHN_LIVEPATCH;
+use lkm_module::elf::consts::SHN_LORESERVE;
 use lkm_module::elf::consts::SHN_UNDEF;
 use lkm_module::elf::consts::STB_WEAK;
 
@@ -142,50 +143,50 @@ pub fn simplify_symbols(
     resolve: &mut impl Resolve,
 ) -> Result<Symbols, LinkError> {
     match (info.elf.class, info.elf.endian) {
-        (Class::Elf32, Endian::Little) => values::<Elf32>(info, Endian::Little, rules, percpu, resolve),
-        (Class::Elf32, Endian::Big) => values::<Elf32>(info, Endian::Big, rules, percpu, resolve),
-        (Class::Elf64, Endian::Little) => values::<Elf64>(info, Endian::Little, rules, percpu, resolve),
-        (Class::Elf64, Endian::Big) => values::<Elf64>(info, Endian::Big, rules, percpu, resolve),
+        (Class::Elf32, Endian::Little) => values::<Elf32, _, true>(info, rules, percpu, resolve),
+        (Class::Elf32, Endian::Big) => values::<Elf32, _, false>(info, rules, percpu, resolve),
+        (Class::Elf64, Endian::Little) => values::<Elf64, _, true>(info, rules, percpu, resolve),
+        (Class::Elf64, Endian::Big) => values::<Elf64, _, false>(info, rules, percpu, resolve),
     }
 }
 
-#[inline(always)]
-fn values<C: ElfClass>(
+fn values<C: ElfClass, R: Resolve, const LITTLE: bool>(
     info: &LoadInfo<'_>,
-    endian: Endian,
     rules: &LinkRules,
     percpu: Option<u64>,
-    resolve: &mut impl Resolve,
+    resolve: &mut R,
 ) -> Result<Symbols, LinkError> {
+    let decode = |raw| C::symbol(raw, const { if LITTLE { Endian::Little } else { Endian::Big } });
     let mask = info.address_mask();
     let table = C::symbols(info.contents(info.index.sym));
-    // Addresses that symbols are relative to; index 0 is never asked for.
     let mut bases: Vec<u64> = info.sections.iter().map(|section| section.addr).collect();
     if info.index.pcpu != 0
         && let Some(base) = bases.get_mut(info.index.pcpu)
     {
         *base = percpu.unwrap_or(0);
     }
+    // Without section 0, which stands for undefined symbols, and without numbers that may be special ones.
+    let ordinary = bases.get(1..bases.len().min(usize::from(SHN_LORESERVE))).unwrap_or(&[]);
     let mut special = Special {
         info,
         rules,
+        bases: &bases,
         names: StringTable::new(info.strtab()),
         resolve,
         symbols: Symbols::default(),
         failure: None,
     };
+
     let mut values = Vec::with_capacity(table.len());
-    for (index, raw) in table.iter().enumerate() {
-        let symbol = C::symbol(raw, endian);
-        let value = match bases.get(usize::from(symbol.shndx)) {
-            Some(base) if symbol.shndx != SHN_UNDEF && symbol.shndx != SHN_LIVEPATCH => {
-                symbol.value.wrapping_add(*base) & mask
-            }
-            _ if index == 0 => symbol.value,
-            _ => special.value(index as u32, &symbol) & mask,
-        };
-        values.push(value);
-    }
+    let mut records = table.iter();
+    values.extend(records.next().map(|null| decode(null).value));
+    values.extend(records.enumerate().map(|(before, raw)| {
+        let symbol = decode(raw);
+        match ordinary.get(usize::from(symbol.shndx).wrapping_sub(1)) {
+            Some(base) => symbol.value.wrapping_add(*base) & mask,
+            None => special.value(before as u32 + 1, decode(raw)) & mask,
+        }
+    }));
     match special.failure {
         Some(errno) => Err(LinkError::Symbols { errno }),
         None => Ok(Symbols { values, ..special.symbols }),
@@ -196,6 +197,7 @@ fn values<C: ElfClass>(
 struct Special<'a, 'data, R> {
     info: &'a LoadInfo<'data>,
     rules: &'a LinkRules,
+    bases: &'a [u64],
     names: StringTable<'data>,
     resolve: &'a mut R,
     symbols: Symbols,
@@ -203,7 +205,8 @@ struct Special<'a, 'data, R> {
 }
 
 impl<R: Resolve> Special<'_, '_, R> {
-    fn value(&mut self, index: u32, symbol: &RawSymbol) -> u64 {
+    #[inline(never)]
+    fn value(&mut self, index: u32, symbol: RawSymbol) -> u64 {
         let name = self.names.get(symbol.name);
         let cause = match symbol.shndx {
             SHN_COMMON if name.starts_with(b"__gnu_lto") => return symbol.value,
@@ -221,10 +224,13 @@ impl<R: Resolve> Special<'_, '_, R> {
                 Ok(None) => SymbolCause::Missing { errno_in_log: self.rules.missing_symbol_errno },
                 Err(errno) => SymbolCause::Refused(errno),
             },
-            shndx => SymbolCause::SectionIndex {
-                index: shndx,
-                max: self.info.elf.header.shnum.wrapping_sub(1),
-                unchecked: !self.rules.check_shndx,
+            shndx => match self.bases.get(usize::from(shndx)) {
+                Some(base) => return symbol.value.wrapping_add(*base),
+                None => SymbolCause::SectionIndex {
+                    index: shndx,
+                    max: self.info.elf.header.shnum.wrapping_sub(1),
+                    unchecked: !self.rules.check_shndx,
+                },
             },
         };
         let error = SymbolError { index, name, cause };
@@ -242,19 +248,28 @@ pub fn write_symtab<B: DerefMut<Target = [u8]>>(
     image: &mut Image<B>,
 ) {
     let Some(Some(at)) = info.placement.get(info.index.sym).copied() else { return };
-    let endian = info.elf.endian;
-    let size = info.elf.class.symbol_size();
-    let Some(table) = image.placed_mut(at, info.symbol_count().saturating_mul(size)) else { return };
-    for (entry, value) in table.chunks_exact_mut(size).zip(&symbols.values) {
-        match info.elf.class {
-            Class::Elf32 => {
-                if let Some(field) = entry.get_mut(4..8) {
-                    field.copy_from_slice(&endian.u32_bytes(*value as u32));
+    let size = info.symbol_count().saturating_mul(info.elf.class.symbol_size());
+    let Some(table) = image.placed_mut(at, size) else { return };
+    let entries = symbols.values.iter();
+    match (info.elf.class, info.elf.endian) {
+        (Class::Elf32, endian) => {
+            for (entry, value) in table.as_chunks_mut::<16>().0.iter_mut().zip(entries) {
+                if let Some(field) = entry[4..].first_chunk_mut() {
+                    *field = endian.u32_bytes(*value as u32);
                 }
             }
-            Class::Elf64 => {
-                if let Some(field) = entry.get_mut(8..16) {
-                    field.copy_from_slice(&endian.u64_bytes(*value));
+        }
+        (Class::Elf64, Endian::Little) => {
+            for (entry, value) in table.as_chunks_mut::<24>().0.iter_mut().zip(entries) {
+                if let Some(field) = entry[8..].first_chunk_mut() {
+                    *field = value.to_le_bytes();
+                }
+            }
+        }
+        (Class::Elf64, Endian::Big) => {
+            for (entry, value) in table.as_chunks_mut::<24>().0.iter_mut().zip(entries) {
+                if let Some(field) = entry[8..].first_chunk_mut() {
+                    *field = value.to_be_bytes();
                 }
             }
         }
