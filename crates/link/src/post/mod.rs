@@ -46,6 +46,7 @@ pub use facts::Trampoline;
 pub use profile::AlternativesForm;
 pub use profile::OrcForm;
 pub use profile::PatchProfile;
+pub use profile::SrcuInit;
 pub use profile::StructOffsets;
 pub use report::MaskRule;
 pub use report::PatchObserver;

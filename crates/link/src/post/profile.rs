@@ -39,6 +39,25 @@ pub struct StructOffsets {
     pub event_class_fields: u64,
     pub event_class_raw_init: u64,
     pub srcu_sda: u64,
+    pub srcu_init: Option<SrcuInit>,
+}
+
+/// Offsets in `struct srcu_struct` of what `init_srcu_struct` makes other than zero. From 6.3 on the declaration does
+/// that, and only the per-cpu pointer is missing.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct SrcuInit {
+    /// List heads: those of three mutexes' waiters and of the work. They point to themselves.
+    pub list_heads: [u64; 4],
+    /// `srcu_last_gp_end`, the time of the initialisation.
+    pub last_gp_end: u64,
+    /// `work.work.data`
+    pub work_data: u64,
+    /// `work.work.func`
+    pub work_func: u64,
+    /// `work.timer.function`
+    pub timer_function: u64,
+    /// `work.timer.flags`
+    pub timer_flags: u64,
 }
 
 impl StructOffsets {
@@ -58,6 +77,14 @@ impl StructOffsets {
         event_class_fields: 48,
         event_class_raw_init: 64,
         srcu_sda: 192,
+        srcu_init: Some(SrcuInit {
+            list_heads: [64, 104, 232, 312],
+            last_gp_end: 160,
+            work_data: 304,
+            work_func: 328,
+            timer_function: 360,
+            timer_flags: 368,
+        }),
     };
 
     /// Linux 6.1 for 32-bit ARM, as Debian configures it.
@@ -76,6 +103,14 @@ impl StructOffsets {
         event_class_fields: 24,
         event_class_raw_init: 32,
         srcu_sda: 96,
+        srcu_init: Some(SrcuInit {
+            list_heads: [28, 52, 120, 160],
+            last_gp_end: 80,
+            work_data: 156,
+            work_func: 168,
+            timer_function: 184,
+            timer_flags: 188,
+        }),
     };
 }
 
@@ -106,9 +141,6 @@ pub struct PatchProfile {
     pub lpae: bool,
     /// ARM: `CONFIG_SMP_ON_UP`.
     pub smp_on_up: bool,
-    /// A static `srcu_struct` of a module is all zero in the file and initialised as a whole when the module comes
-    /// (6.1); else only its per-cpu pointer is missing (6.12).
-    pub srcu_whole: bool,
     /// Offsets in structures.
     pub offsets: StructOffsets,
 }
@@ -133,7 +165,6 @@ impl PatchProfile {
             thumb2: false,
             lpae: false,
             smp_on_up: false,
-            srcu_whole: true,
             offsets: StructOffsets::X86_64_6_1,
         }
     }
@@ -149,8 +180,7 @@ impl PatchProfile {
             nop_max: 11,
             orc: OrcForm::Type,
             locks_in_all_text: true,
-            srcu_whole: false,
-            offsets: StructOffsets { srcu_sda: 8, ..base.offsets },
+            offsets: StructOffsets { srcu_sda: 8, srcu_init: None, ..base.offsets },
             ..base
         }
     }
@@ -168,7 +198,8 @@ impl PatchProfile {
                 .union(PatchRules::TracePrintFmt)
                 .union(PatchRules::JumpTable)
                 .union(PatchRules::StaticKeyEntries)
-                .union(PatchRules::JumpSites),
+                .union(PatchRules::JumpSites)
+                .union(PatchRules::SrcuInit),
             sort: SortVersion::BottomUp,
             extable_relative: false,
             jump_table_relative: false,
@@ -180,7 +211,6 @@ impl PatchProfile {
             thumb2: false,
             lpae: false,
             smp_on_up: true,
-            srcu_whole: true,
             offsets: StructOffsets::ARM_6_1,
         }
     }

@@ -65,6 +65,7 @@ rules! {
     JumpSites 17 "__jump_table sites" "Branches of foreign static keys that are not in their initial state are patched.",
     StaticCallTable 18 ".static_call_sites" "Trampolines become keys, the table is sorted and its init bits are set (`static_call_add_module`).",
     StaticCallSites 19 ".static_call_sites sites" "Calls through trampolines become direct calls (`arch_static_call_transform`).",
+    SrcuInit 20 "___srcu_struct_ptrs" "Locks and delayed work of the module's `srcu_struct`s are initialised (`init_srcu_struct`, up to 6.2).",
 }
 
 /// A kind of place that holds run-time state after patching: heap pointers, lists, numbers that are given out.
@@ -76,7 +77,7 @@ pub enum MaskRule {
     TraceEventClass,
     /// `static_call_key.mods` of the module's own keys.
     StaticCallKeyMods,
-    /// `srcu_struct`: its per-cpu allocation, and all of it where the kernel initialises it as a whole.
+    /// `srcu_struct`: its per-cpu allocation, and the time of its initialisation.
     SrcuStruct,
 }
 
@@ -87,7 +88,7 @@ impl MaskRule {
             MaskRule::TraceEventCall => "trace_event_call (lists, type)",
             MaskRule::TraceEventClass => "trace_event_class.fields",
             MaskRule::StaticCallKeyMods => "static_call_key.mods",
-            MaskRule::SrcuStruct => "srcu_struct",
+            MaskRule::SrcuStruct => "srcu_struct (sda, srcu_last_gp_end)",
         }
     }
 }
