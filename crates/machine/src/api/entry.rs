@@ -1,0 +1,67 @@
+//! What compilers and tracers call: entry hooks, return thunks, indirect branches, stack protection.
+
+use lkm_link::Arch;
+
+use super::Function;
+use super::call;
+use super::raw;
+use super::value;
+use crate::abi;
+use crate::cpu::Register;
+use crate::machine::Machine;
+use crate::report::Stop;
+
+pub(crate) const FUNCTIONS: &[Function] = &[
+    raw("__fentry__", back),
+    raw("__gnu_mcount_nc", mcount),
+    raw("__x86_return_thunk", back),
+    raw("__x86_indirect_thunk_rax", thunk::<0>),
+    raw("__x86_indirect_thunk_rcx", thunk::<1>),
+    raw("__x86_indirect_thunk_rdx", thunk::<2>),
+    raw("__x86_indirect_thunk_rbx", thunk::<3>),
+    raw("__x86_indirect_thunk_rbp", thunk::<5>),
+    raw("__x86_indirect_thunk_rsi", thunk::<6>),
+    raw("__x86_indirect_thunk_rdi", thunk::<7>),
+    raw("__x86_indirect_thunk_r8", thunk::<8>),
+    raw("__x86_indirect_thunk_r9", thunk::<9>),
+    raw("__x86_indirect_thunk_r10", thunk::<10>),
+    raw("__x86_indirect_thunk_r11", thunk::<11>),
+    raw("__x86_indirect_thunk_r12", thunk::<12>),
+    raw("__x86_indirect_thunk_r13", thunk::<13>),
+    raw("__x86_indirect_thunk_r14", thunk::<14>),
+    raw("__x86_indirect_thunk_r15", thunk::<15>),
+    value("__aeabi_unwind_cpp_pr0", 0),
+    value("__aeabi_unwind_cpp_pr1", 0),
+    value("__aeabi_unwind_cpp_pr2", 0),
+    call("__stack_chk_fail", |call| {
+        let at = call.site().symbol.to_string();
+        let text = format!("stack-protector: Kernel stack is corrupted in: {at}");
+        Err(call.machine.panic(call.kernel, text))
+    }),
+];
+
+/// `__fentry__` and the return thunk: nothing but a return.
+fn back(machine: &mut Machine) -> Result<(), Stop> {
+    abi::leave_without_value(machine.arch, machine.cpu.as_mut());
+    Ok(())
+}
+
+/// The caller has pushed its own return address; it wants it back in the link register.
+fn mcount(machine: &mut Machine) -> Result<(), Stop> {
+    if machine.arch != Arch::Arm {
+        return back(machine);
+    }
+    let sp = machine.cpu.get(Register::Sp);
+    let link = machine.read_word(sp);
+    abi::leave_without_value(machine.arch, machine.cpu.as_mut());
+    machine.cpu.set(Register::Link, link);
+    machine.cpu.set(Register::Sp, sp.wrapping_add(4));
+    Ok(())
+}
+
+/// A branch to the address in a register.
+fn thunk<const N: u8>(machine: &mut Machine) -> Result<(), Stop> {
+    let to = machine.cpu.get(Register::General(N));
+    machine.cpu.set(Register::Pc, to);
+    Ok(())
+}
