@@ -10,6 +10,7 @@ use lkm_module::Level;
 use lkm_module::Text;
 use lkm_module::exports::KsymtabForm;
 
+use crate::Event;
 use crate::Export;
 use crate::Host;
 use crate::Kernel;
@@ -17,7 +18,10 @@ use crate::ModuleId;
 use crate::ModuleMemory;
 use crate::Permissions;
 use crate::Reason;
+use crate::State;
+use crate::event::Numbers;
 use crate::memory::Words;
+use crate::this_module;
 
 /// Longest name of a symbol (`KSYM_NAME_LEN`).
 const KSYM_NAME_LEN: usize = 512;
@@ -32,7 +36,7 @@ fn string<B: DerefMut<Target = [u8]>>(image: &Image<B>, address: u64) -> Vec<u8>
 }
 
 /// Reads a table of exports from relocated memory, with its CRCs.
-pub(crate) fn read_exports<B: DerefMut<Target = [u8]>>(
+fn read_exports<B: DerefMut<Target = [u8]>>(
     image: &Image<B>,
     info: &LoadInfo<'_>,
     kernel: &Kernel,
@@ -78,12 +82,29 @@ pub(crate) fn read_exports<B: DerefMut<Target = [u8]>>(
     exports
 }
 
-/// `verify_exported_symbols()`: nothing else may export the same names.
-pub(crate) fn verify_exported_symbols<H: Host>(
-    kernel: &Kernel,
-    host: &mut H,
+/// Takes into the books what the relocated memory says: exports, and the functions in `struct module`.
+pub(crate) fn read_struct_module<B: DerefMut<Target = [u8]>>(
+    kernel: &mut Kernel,
     id: ModuleId,
-) -> Result<(), Reason> {
+    info: &LoadInfo<'_>,
+    image: &Image<B>,
+) {
+    let syms = read_exports(image, info, kernel, "__ksymtab", "__kcrctab");
+    let gpl_syms = read_exports(image, info, kernel, "__ksymtab_gpl", "__kcrctab_gpl");
+    let entry = this_module::entry(info, &kernel.profile);
+    let words = Words::of(kernel.profile.arch);
+    let Some(module) = kernel.module_mut(id) else { return };
+    let pointer = |offset: Option<u64>| {
+        let bytes = image.slice(module.this_module.wrapping_add(offset?), words.class.pointer_size())?;
+        Some(words.class.pointer(words.endian, bytes)).filter(|&address| address != 0)
+    };
+    (module.init, module.exit) = (pointer(entry.init), pointer(entry.exit));
+    module.struct_known = entry.known;
+    (module.syms, module.gpl_syms) = (syms, gpl_syms);
+}
+
+/// `verify_exported_symbols()`: nothing else may export the same names.
+fn verify_exported_symbols<H: Host>(kernel: &Kernel, host: &mut H, id: ModuleId) -> Result<(), Reason> {
     let Some(module) = kernel.module(id) else { return Ok(()) };
     for export in module.syms.iter().chain(&module.gpl_syms) {
         let Some(found) = kernel.find_symbol(host, &export.name, true) else { continue };
@@ -101,6 +122,38 @@ pub(crate) fn verify_exported_symbols<H: Host>(
         return Err(Reason::DuplicateExport { symbol: export.name.clone(), owner: owner.to_vec() });
     }
     Ok(())
+}
+
+/// `complete_formation()`: from here on others see the module. Its permissions are set as soon as the notifiers have
+/// made the last changes, in [`hand_over`].
+pub(crate) fn complete_formation<H: Host>(
+    kernel: &mut Kernel,
+    host: &mut H,
+    id: ModuleId,
+    numbers: &mut Numbers,
+) -> Result<(), Reason> {
+    verify_exported_symbols(kernel, host, id)?;
+    if let Some(module) = kernel.module_mut(id) {
+        module.state = State::Coming;
+    }
+    if let Some(module) = kernel.module(id) {
+        numbers.count("exports", module.syms.len() + module.gpl_syms.len());
+        host.event(&Event::State { module });
+    }
+    Ok(())
+}
+
+/// The bytes are final: they go to the host, get their permissions and become code.
+pub(crate) fn hand_over<H: Host>(kernel: &Kernel, host: &mut H, id: ModuleId, image: Image<H::Memory>) {
+    for region in image.regions {
+        host.module_commit(region);
+    }
+    let Some(module) = kernel.module(id) else { return };
+    for memory in &module.memory {
+        host.flush_icache(memory.base, memory.layout.size);
+        protect(kernel, host, memory, false);
+    }
+    this_module::update(host, &kernel.profile, module);
 }
 
 /// `module_enable_ro()`, `module_enable_nx()`, `module_enable_x()`: what each part may be used for.

@@ -7,14 +7,14 @@ use lkm_module::Text;
 use lkm_module::signature::appended_signature;
 
 use crate::Host;
+use crate::IGNORE_MODVERSIONS;
+use crate::IGNORE_VERMAGIC;
 use crate::Kernel;
 use crate::Lockdown;
 use crate::ModuleId;
 use crate::Reason;
 use crate::SignatureFault;
 use crate::Taints;
-use crate::load::IGNORE_MODVERSIONS;
-use crate::load::IGNORE_VERMAGIC;
 use crate::profile::SignatureRules;
 use crate::profile::TaintTiming;
 use crate::taint::Lockdep;
@@ -145,8 +145,8 @@ impl Kernel {
         }
     }
 
-    /// Modules that are known by name to wrap proprietary code. `was_proprietary` is the kernel's taint before all
-    /// of this module's; newer kernels compare with that.
+    /// Modules that are known by name to wrap proprietary code. `was_proprietary` is the kernel's taint before
+    /// the routine that this is part of, which from 6.4 on is also the one that looks at the license.
     pub(crate) fn taint_by_name<H: Host>(
         &mut self,
         host: &mut H,
@@ -155,11 +155,6 @@ impl Kernel {
         was_proprietary: bool,
     ) {
         let proprietary = Taints::PROPRIETARY_MODULE;
-        let before = if self.profile.rules.license_by_name_after_all {
-            was_proprietary
-        } else {
-            self.taints.contains(proprietary)
-        };
         match name {
             b"ndiswrapper" => self.add_taint(host, proprietary, Lockdep::NowUnreliable),
             b"driverloader" | b"lve" => {
@@ -167,18 +162,60 @@ impl Kernel {
             }
             _ => {}
         }
-        if !before && self.taints.contains(proprietary) {
+        if !was_proprietary && self.taints.contains(proprietary) {
             host.log(Level::Warning, format_args!("{}: module license taints kernel.", Text(name)));
         }
     }
 
-    /// `check_export_symbol_versions()`
+    /// The taints of origin, license and signature after the module is in the list.
+    pub(crate) fn module_augment_kernel_taints<H: Host>(
+        &mut self,
+        host: &mut H,
+        id: ModuleId,
+        info: &LoadInfo<'_>,
+        sig_ok: bool,
+    ) {
+        let Some(mut taints) = self.module_taints(id) else { return };
+        let was_proprietary = self.taints.contains(Taints::PROPRIETARY_MODULE);
+        if self.profile.rules.taint_timing == TaintTiming::AfterInsertion {
+            self.taint_by_modinfo(host, info, &mut taints);
+        }
+        if self.profile.config.module_sig && !sig_ok {
+            if self.once.first_unverified() {
+                host.log(
+                    Level::Notice,
+                    format_args!(
+                        "{}: module verification failed: signature and/or required key missing - tainting kernel",
+                        Text(info.module_name)
+                    ),
+                );
+            }
+            self.add_taint_module(host, &mut taints, Taints::UNSIGNED_MODULE, Lockdep::StillOk);
+        }
+        if self.profile.rules.taint_timing == TaintTiming::AfterInsertion {
+            self.taint_by_name(host, info.module_name, &mut taints, was_proprietary);
+        }
+        if let Some(module) = self.module_mut(id) {
+            module.sig_ok = sig_ok;
+            module.taints = taints;
+        }
+    }
+
+    /// `check_export_symbol_versions()`, or before 6.4 `check_module_license_and_versions()`.
     pub(crate) fn check_export_symbol_versions<H: Host>(
         &mut self,
         host: &mut H,
         id: ModuleId,
         info: &LoadInfo<'_>,
     ) -> Result<(), Reason> {
+        if self.profile.rules.taint_timing == TaintTiming::CheckModinfo {
+            let mut taints = self.module_taints(id).unwrap_or_default();
+            let was_proprietary = self.taints.contains(Taints::PROPRIETARY_MODULE);
+            self.taint_by_name(host, info.module_name, &mut taints, was_proprietary);
+            if let Some(module) = self.module_mut(id) {
+                module.taints = taints;
+            }
+        }
         if !self.profile.config.modversions {
             return Ok(());
         }
@@ -197,6 +234,14 @@ impl Kernel {
             module.taints = taints;
         }
         if forced { Ok(()) } else { Err(Reason::ExportsWithoutVersions) }
+    }
+
+    /// `setup_modinfo()`
+    pub(crate) fn setup_modinfo(&mut self, id: ModuleId, info: &LoadInfo<'_>) {
+        if let Some(module) = self.module_mut(id) {
+            module.version = info.modinfo(b"version").map(<[u8]>::to_vec);
+            module.srcversion = info.modinfo(b"srcversion").map(<[u8]>::to_vec);
+        }
     }
 
     /// `module_sig_check()`: the module without its signature, and whether the signature was good.

@@ -168,8 +168,6 @@ pub struct Rules {
     pub sections_mode: u16,
     /// Two sections of one name end the load instead of hiding the directory (6.12).
     pub duplicate_section_fatal: bool,
-    /// The license rule by name compares over the whole routine (6.12).
-    pub license_by_name_after_all: bool,
     /// An out-of-tree module is announced.
     pub oot_message: bool,
     /// Which signature failures are tolerated.

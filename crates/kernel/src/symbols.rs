@@ -15,6 +15,7 @@ use crate::Event;
 use crate::Export;
 use crate::Host;
 use crate::Kernel;
+use crate::MODULE_REF_BASE;
 use crate::MissingReason;
 use crate::MissingSymbol;
 use crate::ModuleId;
@@ -107,6 +108,13 @@ impl Kernel {
             module.users.insert(0, user);
         }
         Ok(())
+    }
+
+    /// `module_unload_init()`: the base, and one reference that is held while init runs.
+    pub(crate) fn module_unload_init(&mut self, id: ModuleId) {
+        if let Some(module) = self.module_mut(id) {
+            module.refcnt = MODULE_REF_BASE + 1;
+        }
     }
 
     /// `module_unload_free()`: drops the references that a module holds on others.
@@ -214,7 +222,7 @@ impl<H: Host> Resolver<'_, '_, H> {
         }
         let mut taints = self.taints();
         let good =
-            self.kernel.check_version(self.host, &self.name, &mut taints, &self.versions, symbol, found.crc);
+            self.kernel.check_version(self.host, self.info, &mut taints, &self.versions, symbol, found.crc);
         if let Some(module) = self.kernel.module_mut(self.id) {
             module.taints = taints;
         }

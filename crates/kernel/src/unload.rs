@@ -57,6 +57,17 @@ pub fn delete_module<H: Host>(
     Ok(())
 }
 
+/// Removes a module by its identity, as [`delete_module`] does by its name.
+pub fn delete_module_by_id<H: Host>(
+    kernel: &mut Kernel,
+    host: &mut H,
+    id: ModuleId,
+    flags: u32,
+) -> Result<(), UnloadError> {
+    let name = kernel.module(id).map(|module| module.name.clone()).ok_or(UnloadError::NotFound)?;
+    delete_module(kernel, host, Some(&name), flags)
+}
+
 /// The checks; the module is GOING after them.
 fn may_delete<H: Host>(
     kernel: &mut Kernel,

@@ -64,14 +64,14 @@ impl Kernel {
     pub(crate) fn check_version<H: Host>(
         &mut self,
         host: &mut H,
-        name: &[u8],
+        info: &LoadInfo<'_>,
         taints: &mut Taints,
         versions: &VersionTable<'_>,
         symbol: &[u8],
         crc: Option<u32>,
     ) -> bool {
         let Some(crc) = crc.filter(|_| self.profile.config.modversions) else { return true };
-        let (name_text, symbol_text) = (Text(name), Text(symbol));
+        let (name_text, symbol_text) = (Text(info.name), Text(symbol));
         let recorded = if let Some(extended) = &versions.extended {
             let recorded = extended.get(symbol).copied();
             if recorded.is_none() {
@@ -87,7 +87,7 @@ impl Kernel {
         } else if let Some(basic) = &versions.basic {
             basic.get(symbol).copied()
         } else {
-            return self.try_to_force_load(host, name, taints, symbol);
+            return self.try_to_force_load(host, info.module_name, taints, symbol);
         };
         match recorded {
             Some(recorded) if recorded == u64::from(crc) => true,

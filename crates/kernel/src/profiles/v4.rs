@@ -175,7 +175,6 @@ fn rules() -> Rules {
         test_taint: false,
         sections_mode: 0o444,
         duplicate_section_fatal: false,
-        license_by_name_after_all: false,
         oot_message: true,
         signature_rules: SignatureRules::Old,
     }

@@ -178,7 +178,6 @@ fn vanilla_rules() -> Rules {
         test_taint: true,
         sections_mode: 0o400,
         duplicate_section_fatal: false,
-        license_by_name_after_all: false,
         oot_message: true,
         signature_rules: SignatureRules::New,
     }

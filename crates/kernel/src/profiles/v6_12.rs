@@ -89,7 +89,6 @@ fn rules(older: Rules) -> Rules {
         taint_timing: TaintTiming::AfterInsertion,
         early_mod_check: true,
         duplicate_section_fatal: true,
-        license_by_name_after_all: true,
         ..older
     }
 }
