@@ -92,3 +92,29 @@ impl fmt::Display for Errno {
 }
 
 impl core::error::Error for Errno {}
+
+#[cfg(test)]
+mod tests {
+    use std::format;
+    use std::string::ToString;
+
+    use super::*;
+
+    #[test]
+    fn numbers_and_names() {
+        assert_eq!((Errno::ENOEXEC.raw(), Errno::EKEYREJECTED.raw()), (8, 129));
+        assert_eq!((Errno::ENOPKG.name(), format!("{}", Errno::EBADMSG)), (Some("ENOPKG"), "EBADMSG".into()));
+        let unknown = Errno::from_raw(4000);
+        assert_eq!((unknown.name(), unknown.text()), (None, "Unknown error"));
+        assert_eq!(format!("{unknown:?}"), "errno 4000");
+    }
+
+    #[test]
+    #[cfg(all(target_os = "linux", target_env = "gnu"))]
+    fn texts_are_those_of_the_c_library() {
+        for (errno, name, text) in Errno::TABLE {
+            let expected = std::io::Error::from_raw_os_error(i32::from(errno.raw())).to_string();
+            assert_eq!(expected, format!("{text} (os error {})", errno.raw()), "{name}");
+        }
+    }
+}

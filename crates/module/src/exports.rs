@@ -328,6 +328,8 @@ impl<'elf, 'data> Reader<'elf, 'data> {
             .iter()
             .filter(|symbol| symbol.raw.shndx == SHN_ABS)
             .filter_map(|symbol| Some((symbol.name.strip_prefix(b"__crc_")?, symbol.raw.value as u32)))
+            // No real name is so long; a great many such would take long to sort.
+            .filter(|(name, _)| name.len() < 4096)
             .collect();
         known.sort_unstable();
         for export in self.exports.iter_mut().filter(|export| export.crc.is_none()) {

@@ -58,3 +58,26 @@ impl core::fmt::Debug for Text<'_> {
         write!(f, "\"{self}\"")
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::format;
+
+    use super::*;
+
+    #[test]
+    fn levels_and_their_numbers() {
+        for number in 0..8 {
+            assert_eq!(Level::from_number(number).map(|level| level as u8), Some(number));
+        }
+        assert_eq!(Level::from_number(8), None);
+        assert!(Level::Err < Level::Warning);
+    }
+
+    #[test]
+    fn bytes_that_are_no_text_are_escaped() {
+        assert_eq!(format!("{}", Text("Grüße".as_bytes())), "Grüße");
+        assert_eq!(format!("{}", Text(b"a\xff\xc3b")), "a\\xff\\xc3b");
+        assert_eq!(format!("{:?}", Text(b"x")), "\"x\"");
+    }
+}

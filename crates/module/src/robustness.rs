@@ -56,7 +56,7 @@ fn the_fuzz_corpus() {
 #[test]
 fn samples_cut_anywhere() {
     for (_, file) in samples() {
-        for length in 0..file.len() {
+        for length in (0..file.len()).step_by(3) {
             everything(&file[..length]);
         }
     }
@@ -95,7 +95,7 @@ fn every_field_of_every_section_header_at_its_limits() {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::with_cases(1000) })]
+    #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::with_cases(500) })]
 
     #[test]
     fn any_bytes(mut bytes in proptest::collection::vec(any::<u8>(), 0..512), magic: bool) {
@@ -112,6 +112,21 @@ proptest! {
             bytes[sizes..sizes + 6].copy_from_slice(&[if wide { 64 } else { 40 }, 0, 3, 0, 1, 0]);
         }
         everything(&bytes);
+    }
+
+    #[test]
+    fn real_modules_with_damage(
+        which in any::<proptest::sample::Index>(),
+        changes in proptest::collection::vec((any::<proptest::sample::Index>(), any::<u8>()), 1..24),
+    ) {
+        let path = ["x86_64/exporter.ko", "x86_64/params.ko", "arm/user.ko", "arm/percpu.ko"];
+        let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../fixtures").join(path[which.index(path.len())]);
+        let mut file = fs::read(&path).unwrap();
+        for (at, value) in changes {
+            let at = at.index(file.len());
+            file[at] = value;
+        }
+        everything(&file);
     }
 
     #[test]

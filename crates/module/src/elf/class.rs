@@ -290,3 +290,59 @@ impl ElfClass for Elf64 {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const BYTES: [u8; 8] = [1, 2, 3, 4, 5, 6, 7, 8];
+
+    #[test]
+    fn numbers_of_both_byte_orders() {
+        let (little, big) = (Endian::Little, Endian::Big);
+        assert_eq!((little.u16(&BYTES), big.u16(&BYTES)), (0x0201, 0x0102));
+        assert_eq!((little.u32(&BYTES), big.u32(&BYTES)), (0x0403_0201, 0x0102_0304));
+        assert_eq!((little.u64(&BYTES), big.u64(&BYTES)), (0x0807_0605_0403_0201, 0x0102_0304_0506_0708));
+        assert_eq!(Class::Elf32.pointer(big, &BYTES), 0x0102_0304);
+        assert_eq!(Class::Elf64.pointer(little, &BYTES), 0x0807_0605_0403_0201);
+        for endian in [little, big] {
+            assert_eq!(endian.u16(&endian.u16_bytes(0xabcd)), 0xabcd);
+            assert_eq!(endian.u32(&endian.u32_bytes(0x89ab_cdef)), 0x89ab_cdef);
+            assert_eq!(endian.u64(&endian.u64_bytes(u64::MAX - 5)), u64::MAX - 5);
+            assert_eq!((endian.u16(&[1]), endian.u32(&[1; 3]), endian.u64(&[1; 7])), (0, 0, 0));
+        }
+    }
+
+    #[test]
+    fn records_are_decoded_by_class() {
+        // As `readelf -x` shows a record of each kind: symbol 0x9c4, type R_ARM_ABS32; and symbol 0x42, R_X86_64_64.
+        let rel = [0xcc, 0, 0, 0, 0x02, 0xc4, 0x09, 0];
+        let rel = Elf32::rel(&Elf32::rels(&rel)[0], Endian::Little);
+        assert_eq!(rel, RawReloc { offset: 0xcc, symbol: 0x9c4, kind: 2, addend: 0 });
+        let rela: [u8; 24] = core::array::from_fn(|at| match at {
+            0 => 0x38,
+            1 => 0x01,
+            8 => 0x01,
+            12 => 0x42,
+            16 => 0xfc,
+            17.. => 0xff,
+            _ => 0,
+        });
+        let rela = Elf64::rela(&Elf64::relas(&rela)[0], Endian::Little);
+        assert_eq!(rela, RawReloc { offset: 0x138, symbol: 0x42, kind: 1, addend: -4 });
+
+        let symbol = [0, 0, 0, 9, 0, 0, 1, 0, 0, 0, 0, 0x24, 0x12, 2, 0xff, 0xf1];
+        let symbol = Elf32::symbol(&Elf32::symbols(&symbol)[0], Endian::Big);
+        let expected = RawSymbol { name: 9, info: 0x12, other: 2, shndx: 0xfff1, value: 0x100, size: 0x24 };
+        assert_eq!(symbol, expected);
+        assert_eq!((symbol.bind(), symbol.kind()), (1, 2));
+    }
+
+    #[test]
+    fn a_partial_record_is_not_seen() {
+        assert_eq!(Elf32::symbols(&[0; 31]).len(), 1);
+        assert_eq!(Elf64::symbols(&[0; 23]).len(), 0);
+        assert_eq!(Elf32::rels(&[0; 17]).len(), 2);
+        assert_eq!(Elf64::relas(&[0; 48]).len(), 2);
+    }
+}

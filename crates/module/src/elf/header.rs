@@ -189,9 +189,16 @@ impl<'data> Elf<'data> {
     }
 }
 
+/// Longest string that [`string_at`] gives, in bytes.
+pub const MAX_STRING: usize = 0x1_0000;
+
 /// The bytes from `offset` up to a NUL or the end of the table; empty if the offset lies outside.
+///
+/// A string ends after [`MAX_STRING`] bytes at the latest: a file may have very many that share a long end, and
+/// reading them all would take the square of its size.
 pub fn string_at(table: &[u8], offset: u32) -> &[u8] {
     let rest = table.get(offset as usize..).unwrap_or(&[]);
+    let rest = rest.get(..MAX_STRING).unwrap_or(rest);
     // CStr's search is the only one of core that looks at more than a byte at a time.
     CStr::from_bytes_until_nul(rest).map_or(rest, CStr::to_bytes)
 }
@@ -203,31 +210,152 @@ pub fn is_string_at(table: &[u8], offset: u32, string: &[u8]) -> bool {
     rest.starts_with(string) && rest.get(string.len()).is_none_or(|&byte| byte == 0)
 }
 
-pub(super) fn section_header(raw: &[u8], class: Class, e: Endian) -> SectionHeader {
-    match class {
-        Class::Elf32 => SectionHeader {
-            name: e.u32(raw),
-            kind: e.u32(&raw[4..]),
-            flags: u64::from(e.u32(&raw[8..])),
-            addr: u64::from(e.u32(&raw[12..])),
-            offset: u64::from(e.u32(&raw[16..])),
-            size: u64::from(e.u32(&raw[20..])),
-            link: e.u32(&raw[24..]),
-            info: e.u32(&raw[28..]),
-            addralign: u64::from(e.u32(&raw[32..])),
-            entsize: u64::from(e.u32(&raw[36..])),
-        },
-        Class::Elf64 => SectionHeader {
-            name: e.u32(raw),
-            kind: e.u32(&raw[4..]),
-            flags: e.u64(&raw[8..]),
-            addr: e.u64(&raw[16..]),
-            offset: e.u64(&raw[24..]),
-            size: e.u64(&raw[32..]),
-            link: e.u32(&raw[40..]),
-            info: e.u32(&raw[44..]),
-            addralign: e.u64(&raw[48..]),
-            entsize: e.u64(&raw[56..]),
-        },
+/// Decodes a section header; zeros if `raw` is too short for one.
+#[inline]
+pub(super) fn section_header(raw: &[u8], class: Class, endian: Endian) -> SectionHeader {
+    // Every load starts here, so this is written to compile to plain moves: little-endian reads at constant offsets
+    // of an array, and the byte swaps apart from them.
+    let little = match class {
+        Class::Elf32 => raw.first_chunk().map(section_header_32),
+        Class::Elf64 => raw.first_chunk().map(section_header_64),
+    };
+    let header = little.unwrap_or_default();
+    match endian {
+        Endian::Little => header,
+        Endian::Big => swapped(&header, class),
+    }
+}
+
+fn section_header_32(raw: &[u8; 40]) -> SectionHeader {
+    let word = |at: usize| u32::from_le_bytes([raw[at], raw[at + 1], raw[at + 2], raw[at + 3]]);
+    let wide = |at| u64::from(word(at));
+    SectionHeader {
+        name: word(0),
+        kind: word(4),
+        flags: wide(8),
+        addr: wide(12),
+        offset: wide(16),
+        size: wide(20),
+        link: word(24),
+        info: word(28),
+        addralign: wide(32),
+        entsize: wide(36),
+    }
+}
+
+fn section_header_64(raw: &[u8; 64]) -> SectionHeader {
+    let word = |at: usize| u32::from_le_bytes([raw[at], raw[at + 1], raw[at + 2], raw[at + 3]]);
+    let wide = |at| u64::from(word(at)) | u64::from(word(at + 4)) << 32;
+    SectionHeader {
+        name: word(0),
+        kind: word(4),
+        flags: wide(8),
+        addr: wide(16),
+        offset: wide(24),
+        size: wide(32),
+        link: word(40),
+        info: word(44),
+        addralign: wide(48),
+        entsize: wide(56),
+    }
+}
+
+fn swapped(header: &SectionHeader, class: Class) -> SectionHeader {
+    let wide = |value: u64| match class {
+        Class::Elf32 => u64::from((value as u32).swap_bytes()),
+        Class::Elf64 => value.swap_bytes(),
+    };
+    SectionHeader {
+        name: header.name.swap_bytes(),
+        kind: header.kind.swap_bytes(),
+        flags: wide(header.flags),
+        addr: wide(header.addr),
+        offset: wide(header.offset),
+        size: wide(header.size),
+        link: header.link.swap_bytes(),
+        info: header.info.swap_bytes(),
+        addralign: wide(header.addralign),
+        entsize: wide(header.entsize),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::consts::*;
+    use super::*;
+    use crate::testing::ObjectBuilder;
+    use crate::testing::edit_header;
+    use crate::testing::edit_section;
+
+    fn object() -> ObjectBuilder {
+        let mut object = ObjectBuilder::new(Class::Elf64, Endian::Little, EM_X86_64);
+        object.section(".note", SHT_PROGBITS, 0, 1, b"first");
+        object.section(".note", SHT_PROGBITS, SHF_ALLOC, 1, b"second");
+        object.section(".note", SHT_PROGBITS, SHF_ALLOC, 1, b"third");
+        object.nobits(".bss", SHF_ALLOC, 1, 100);
+        object
+    }
+
+    #[test]
+    fn each_error_has_its_cause() {
+        let good = object().finish();
+        let error = |file: &[u8]| Elf::parse(file).unwrap_err();
+        assert_eq!(error(b""), ElfError::Truncated);
+        assert_eq!(error(b"#!/bin/sh\necho hello"), ElfError::Magic);
+        assert_eq!(error(&good[..63]), ElfError::Truncated);
+        assert_eq!(error(&good[..good.len() - 1]), ElfError::SectionHeaders);
+        for (at, value) in [(4, 0), (4, 3), (5, 0), (5, 3)] {
+            let mut file = good.clone();
+            file[at] = value;
+            assert_eq!(error(&file), ElfError::Ident);
+        }
+        let mut file = good.clone();
+        edit_header(&mut file, |header| header.shentsize = 40);
+        assert_eq!(error(&file), ElfError::SectionHeaderSize);
+        edit_header(&mut file, |header| header.shnum = 0);
+        assert_eq!(Elf::parse(&file).unwrap().sections, []);
+        let mut file = good;
+        edit_header(&mut file, |header| header.shoff = u64::MAX);
+        assert_eq!(error(&file), ElfError::SectionHeaders);
+    }
+
+    #[test]
+    fn sections_are_found_as_the_kernel_finds_them() {
+        let mut file = object().finish();
+        let elf = Elf::parse(&file).unwrap();
+        assert_eq!((elf.find_any_sec(b".note"), elf.find_sec(b".note")), (Some(1), Some(2)));
+        assert_eq!((elf.find_any_sec(b".not"), elf.find_any_sec(b"note")), (None, None));
+        assert_eq!(elf.find_any_sec(b""), None, "the null section is never found");
+        assert_eq!(elf.section_data(2), Some(&b"second"[..]));
+        assert_eq!(elf.section_data(99), None);
+        let bss = elf.sections[4];
+        assert_eq!((elf.contents(&bss), elf.file_bytes(&bss).map(<[u8]>::len)), (Some(&[][..]), Some(100)));
+
+        // Wherever it is, a name table is used as the bytes that it is; outside the file all names are empty.
+        let names = usize::from(elf.header.shstrndx);
+        edit_section(&mut file, names, |section| section.kind = SHT_NOBITS);
+        assert_eq!(Elf::parse(&file).unwrap().find_sec(b".bss"), Some(4));
+        edit_section(&mut file, names, |section| section.size = u64::MAX);
+        let elf = Elf::parse(&file).unwrap();
+        assert_eq!((elf.find_sec(b".bss"), elf.section_name(&elf.sections[4])), (None, &b""[..]));
+        edit_section(&mut file, 1, |section| (section.offset, section.size) = (u64::MAX, 1));
+        assert_eq!(Elf::parse(&file).unwrap().section_data(1), None);
+    }
+
+    #[test]
+    fn strings_end_at_nul_or_with_the_table() {
+        let table = b"\0one\0two";
+        assert_eq!(string_at(table, 0), b"");
+        assert_eq!(string_at(table, 1), b"one");
+        assert_eq!(string_at(table, 6), b"wo");
+        assert_eq!(string_at(table, 8), b"");
+        assert_eq!(string_at(table, u32::MAX), b"");
+        assert_eq!(string_at(&[b'x'; MAX_STRING + 1], 0).len(), MAX_STRING);
+        assert!(is_string_at(table, 1, b"one") && is_string_at(table, 5, b"two"));
+        assert!(
+            !is_string_at(table, 1, b"on")
+                && !is_string_at(table, 5, b"two\0")
+                && !is_string_at(table, 9, b"x")
+        );
     }
 }

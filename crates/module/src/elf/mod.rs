@@ -20,6 +20,7 @@ pub use class::RawSymbol;
 pub use header::Elf;
 pub use header::ElfError;
 pub use header::Header;
+pub use header::MAX_STRING;
 pub use header::is_string_at;
 pub use header::string_at;
 pub use relocs::Target;
