@@ -3,6 +3,8 @@ use alloc::string::ToString;
 use alloc::vec::Vec;
 
 use super::*;
+use crate::Errno;
+use crate::Level;
 use crate::testing::ObjectBuilder;
 use crate::testing::edit_header;
 use crate::testing::edit_section;
