@@ -46,6 +46,9 @@ struct Section {
 }
 
 /// Builds one relocatable object. Section and symbol numbers are those of the finished file.
+///
+/// Symbols stay in the order in which they were added. ELF wants local ones first (`sh_info`), and linkers would
+/// complain; module loaders do not look.
 #[derive(Clone, Debug)]
 pub struct ObjectBuilder {
     class: Class,
