@@ -144,6 +144,8 @@ fn form_module<H: Host>(
     let symbols = stage(host, Stage::SimplifySymbols, |host, numbers| {
         stages::simplify_symbols(kernel, host, id, &info, versions, numbers)
     })?;
+    // The table in the image has the values from here on, for whoever looks at it before `add_kallsyms`.
+    lkm_link::write_symtab(&info, &symbols, &mut image);
     stage(host, Stage::ApplyRelocations, |host, numbers| {
         stages::apply_relocations(kernel, host, &info, &symbols, &mut image, numbers)
     })?;

@@ -68,7 +68,7 @@ pub(crate) struct LiveFacts<'a> {
     kernel: &'a KernelMemory,
     seen: &'a ModuleCapture,
     /// Code of the modules that are loaded.
-    module_text: &'a [Range<u64>],
+    module_text: Vec<Range<u64>>,
     machine: Machine,
 }
 
@@ -85,7 +85,7 @@ impl<'a> LiveFacts<'a> {
     pub(crate) fn new(
         kernel: &'a KernelMemory,
         seen: &'a ModuleCapture,
-        module_text: &'a [Range<u64>],
+        module_text: Vec<Range<u64>>,
         machine: Machine,
     ) -> LiveFacts<'a> {
         LiveFacts { kernel, seen, module_text, machine }
@@ -163,7 +163,8 @@ impl KernelFacts for LiveFacts<'_> {
     }
 
     fn is_smp(&self) -> bool {
-        let unlock = self.kernel.symbol("_raw_spin_unlock").and_then(|at| self.kernel.slice(at, 96));
+        let unlock =
+            self.kernel.symbol("_raw_spin_unlock_irqrestore").and_then(|at| self.kernel.slice(at, 96));
         unlock.is_none_or(|code| code.chunks_exact(4).any(|word| word == SEV.to_le_bytes()))
     }
 

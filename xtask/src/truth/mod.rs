@@ -1,22 +1,24 @@
 //! Ground truth: real kernels under QEMU load real modules, and the loader must do the same to the byte.
 //!
 //! A kernel is stopped at the borders of its stages ([`capture`]), what it did is kept in the cache ([`store`]), and
-//! the linker repeats it at the same addresses and is held against it ([`compare`]).
+//! the loader repeats it at the same addresses and is held against it ([`compare`]).
 
 mod agent;
+mod bytes;
 mod capture;
 mod compare;
 mod cpio;
 mod facts;
 mod gdb;
 mod guest;
-mod link;
 mod memory;
 mod modules;
 mod qemu;
 mod qmp;
+mod replay;
 mod report;
 mod store;
+mod views;
 
 use std::path::PathBuf;
 use std::time::Instant;
@@ -71,7 +73,7 @@ pub(crate) fn main(arguments: &[String]) -> Result<()> {
     if failures.is_empty() {
         Ok(())
     } else {
-        Err(format!("the linker differs from the kernel on {}", failures.join(", ")).into())
+        Err(format!("the loader differs from the kernel on {}", failures.join(", ")).into())
     }
 }
 
@@ -143,7 +145,7 @@ impl Sources {
     }
 }
 
-/// Holds the linker against one kernel on one machine; whether they agree.
+/// Holds the loader against one kernel on one machine; whether they agree.
 fn hold(machine: Machine, options: &Options) -> Result<bool> {
     let arch = machine.arch();
     let sources = Sources::find(machine)?;

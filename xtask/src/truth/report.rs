@@ -18,6 +18,10 @@ pub(crate) struct Report {
     pub(crate) before_init: usize,
     pub(crate) reproduced: BTreeMap<&'static str, usize>,
     pub(crate) masked: BTreeMap<&'static str, usize>,
+    /// Lines and files of /proc and /sys that are the same.
+    views: BTreeMap<&'static str, usize>,
+    /// Those that show run-time state.
+    pub(crate) run_time: BTreeMap<&'static str, usize>,
     addresses: Vec<String>,
     unexplained: Vec<String>,
     problems: Vec<String>,
@@ -39,6 +43,11 @@ impl Report {
         self.problems.push(line);
     }
 
+    /// A line or file of a view is the same.
+    pub(crate) fn view(&mut self, name: &'static str) {
+        *self.views.entry(name).or_default() += 1;
+    }
+
     /// Adds another report.
     pub(crate) fn add(&mut self, other: Report) {
         self.modules += other.modules;
@@ -47,11 +56,16 @@ impl Report {
         self.relocations += other.relocations;
         self.relocated += other.relocated;
         self.before_init += other.before_init;
-        for (name, count) in other.reproduced {
-            *self.reproduced.entry(name).or_default() += count;
-        }
-        for (name, count) in other.masked {
-            *self.masked.entry(name).or_default() += count;
+        let sums = [
+            (&mut self.masked, other.masked),
+            (&mut self.reproduced, other.reproduced),
+            (&mut self.views, other.views),
+            (&mut self.run_time, other.run_time),
+        ];
+        for (sum, counts) in sums {
+            for (name, count) in counts {
+                *sum.entry(name).or_default() += count;
+            }
         }
         self.addresses.extend(other.addresses);
         self.unexplained.extend(other.unexplained);
@@ -67,7 +81,7 @@ impl Report {
     }
 
     pub(crate) fn print(&self) {
-        let row = |name: &str, count: usize| println!("    {name:<38}{count:>12}");
+        let row = |name: &str, count: usize| println!("    {name:<50}{count:>12}");
         row("modules", self.modules);
         row("  whose init function succeeded", self.loaded);
         row("sections", self.sections);
@@ -80,6 +94,14 @@ impl Report {
         }
         println!("    masked: run-time state, differs");
         for (name, &count) in &self.masked {
+            row(&format!("  {name}"), count);
+        }
+        println!("    lines and files of /proc and /sys that are the same");
+        for (name, &count) in &self.views {
+            row(&format!("  {name}"), count);
+        }
+        println!("    those that show run-time state");
+        for (name, &count) in &self.run_time {
             row(&format!("  {name}"), count);
         }
         row("addresses that differ", self.addresses.len());
