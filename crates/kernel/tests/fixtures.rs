@@ -107,10 +107,7 @@ fn hello_comes_and_goes() {
         assert_eq!(world.host.permissions(core), Some(Permissions::ReadExecute));
         let width = if world.arch == "arm" { 8 } else { 16 };
         let size = module.core_size();
-        assert_eq!(
-            world.kernel.proc_modules(),
-            format!("hello {size} 0 - Live 0x{core:0width$x} (OE)\n")
-        );
+        assert_eq!(world.kernel.proc_modules(), format!("hello {size} 0 - Live 0x{core:0width$x} (OE)\n"));
         assert_eq!(world.read("hello/initstate").as_deref(), Ok("live\n"));
         assert_eq!(world.read("hello/taint").as_deref(), Ok("OE\n"));
 
@@ -450,7 +447,9 @@ fn a_positive_value_of_init_is_success() {
 fn a_module_without_exit_stays_unless_forced() {
     everywhere(|mut world| {
         let id = world.load("no_exit", "");
-        assert!(world.kernel.proc_modules_line(id).is_some_and(|line| line.contains(" 0 [permanent], Live ")));
+        assert!(
+            world.kernel.proc_modules_line(id).is_some_and(|line| line.contains(" 0 [permanent], Live "))
+        );
         assert_eq!(world.remove("no_exit", 0), Err(Errno::EBUSY));
         assert_eq!(world.remove("no_exit", O_TRUNC), Ok(()));
         assert!(world.kernel.taints.contains(Taints::FORCED_RMMOD));
@@ -546,9 +545,8 @@ fn struct_module_is_filled_in() {
     let half = |offset| u32::from_le_bytes(at(offset, 4).try_into().expect("four bytes"));
     assert_eq!(half(0), 0, "state LIVE");
     assert_eq!(at(24, 9), b"exporter\0");
-    let section = |name: &[u8]| {
-        module.sections.iter().find(|section| section.name == name).expect("a section").address
-    };
+    let section =
+        |name: &[u8]| module.sections.iter().find(|section| section.name == name).expect("a section").address;
     assert_eq!((word(208), half(224)), (section(b"__ksymtab"), 3));
     assert_eq!((word(280), half(276)), (section(b"__ksymtab_gpl"), 2));
     assert_eq!(word(216), section(b"__kcrctab"));
