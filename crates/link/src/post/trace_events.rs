@@ -11,8 +11,11 @@ use super::Rule;
 use super::Table;
 use super::WarningKind;
 
-/// Comparisons of a name with a place in a format that one module may cause. The largest modules need some millions.
-const MAX_WORK: u64 = 1 << 28;
+/// Bytes of formats and names that one module may make us look at. The largest real modules need some millions.
+const MAX_WORK: u64 = 1 << 27;
+
+/// Bytes of all names of enums together. The largest real modules have some ten thousand.
+const MAX_NAMES: usize = 1 << 22;
 
 /// `struct trace_event_call`, as far as it matters.
 struct Event {
@@ -110,45 +113,38 @@ struct Map {
 
 fn update_formats<B: DerefMut<Target = [u8]>>(post: &mut Post<'_, '_, B>, events: &[Event], maps: &[u64]) {
     let mut known = Vec::new();
+    let mut names = MAX_NAMES;
     for address in maps {
-        match map(post, *address) {
-            Some(map) => known.push(map),
-            None => post.warn(Rule::TracePrintFmt, *address, WarningKind::OutsideModule),
-        }
+        let Some(map) = map(post, *address, names) else {
+            post.warn(Rule::TracePrintFmt, *address, WarningKind::OutsideModule);
+            continue;
+        };
+        names = names.saturating_sub(map.name.len());
+        known.push(map);
     }
     known.sort_by_key(|map: &Map| map.system);
+    let systems: Vec<System<'_>> = known.chunk_by(|a, b| a.system == b.system).map(System::new).collect();
     let mut work = MAX_WORK;
     // Each event is put at the head of the kernel's list, so they are walked backwards.
     for event in events.iter().rev() {
-        let start = known.partition_point(|map| map.system < event.system);
-        let end = known.partition_point(|map| map.system <= event.system);
-        let Some(maps) = known.get(start..end).filter(|maps| !maps.is_empty()) else { continue };
+        let system = systems.binary_search_by_key(&event.system, |system| system.address);
+        let Some(system) = system.ok().and_then(|index| systems.get(index)) else { continue };
         let Some(mut bytes) = format_and_behind(post, event.print_fmt) else {
             post.warn(Rule::TracePrintFmt, event.print_fmt, WarningKind::OutsideModule);
             continue;
         };
-        let mut names = Vec::new();
-        names_in(&mut bytes, &mut names);
-        for map in maps {
-            let cost = names.len() as u64 + 1;
-            let Some(rest) = work.checked_sub(cost) else {
-                return post.warn(Rule::TracePrintFmt, event.print_fmt, WarningKind::TooMuchWork);
-            };
-            work = rest;
-            if !names.iter().any(|at| is_name_at(&bytes, *at, &map.name)) {
-                continue;
-            }
-            work = work.saturating_sub(bytes.len() as u64 * 4);
-            replace_all(&mut bytes, map);
-            names_in(&mut bytes, &mut names);
+        if !system.update(&mut bytes, &mut work) {
+            return post.warn(Rule::TracePrintFmt, event.print_fmt, WarningKind::TooMuchWork);
         }
         write_difference(post, event.print_fmt, &bytes);
     }
 }
 
-fn map<B: DerefMut<Target = [u8]>>(post: &Post<'_, '_, B>, address: u64) -> Option<Map> {
+/// A map whose name is shorter than `max` bytes.
+fn map<B: DerefMut<Target = [u8]>>(post: &Post<'_, '_, B>, address: u64, max: usize) -> Option<Map> {
     let word = post.word() as u64;
     let name = behind(post, post.pointer(address.wrapping_add(word))?)?;
+    let name = name.get(..max.min(name.len()))?;
     let name = name.get(..name.iter().position(|byte| *byte == 0)?)?.to_vec();
     let value = post.pointer(address.wrapping_add(2 * word))?;
     let value = if word == 8 { value as i64 } else { i64::from(value as u32 as i32) };
@@ -272,6 +268,127 @@ fn names_in(bytes: &mut [u8], names: &mut Vec<usize>) {
     });
 }
 
+/// The maps of one trace system, in the kernel's order.
+struct System<'m> {
+    address: u64,
+    maps: &'m [Map],
+    /// The word that each name starts with, sorted, and the map's index.
+    by_word: Vec<(&'m [u8], usize)>,
+}
+
+impl<'m> System<'m> {
+    fn new(maps: &'m [Map]) -> System<'m> {
+        let mut by_word: Vec<(&[u8], usize)> =
+            maps.iter().enumerate().map(|(index, map)| (word_at(&map.name, 0), index)).collect();
+        by_word.sort_unstable();
+        System { address: maps.first().map_or(0, |map| map.system), maps, by_word }
+    }
+
+    /// Applies all maps, one after the other, to a format (with what follows it). False if `work` is used up.
+    ///
+    /// Equal to [`replace_all`] for each map: but where names stand is found out once, and again only after a
+    /// replacement that is not plain.
+    fn update(&self, bytes: &mut [u8], work: &mut u64) -> bool {
+        let mut names = Vec::new();
+        let mut uses = Vec::new();
+        let mut next = 0;
+        'again: loop {
+            names_in(bytes, &mut names);
+            self.uses(bytes, &names, next, &mut uses);
+            let cost = (bytes.len() + names.len() + uses.len()) as u64;
+            let mut len = bytes.iter().position(|byte| *byte == 0).unwrap_or(0);
+            if !spend(work, cost) {
+                return false;
+            }
+            for group in uses.chunk_by(|a, b| a.0 == b.0) {
+                let Some((index, map)) =
+                    group.first().and_then(|first| Some((first.0, self.maps.get(first.0)?)))
+                else {
+                    continue;
+                };
+                if !spend(work, (bytes.len() * group.len()) as u64 / 16) {
+                    return false;
+                }
+                let plain = |(_, name): &(usize, usize)| {
+                    names.get(*name).is_some_and(|at| is_plain(bytes, at + map.name.len()))
+                };
+                // `sizeof(struct x)` is more than a word: names stand inside.
+                let one_word = word_at(&map.name, 0).len() == map.name.len();
+                if map.value.len() >= map.name.len() || !one_word || !group.iter().all(plain) {
+                    replace_all(bytes, map);
+                    next = index + 1;
+                    continue 'again;
+                }
+                for (_, name) in group {
+                    let Some(at) = names.get(*name).copied() else { continue };
+                    let Some(shift) = replace(bytes, at, len, map) else { continue };
+                    len -= shift;
+                    for later in names.iter_mut().skip(name + 1) {
+                        *later -= shift;
+                    }
+                }
+            }
+            return true;
+        }
+    }
+
+    /// Which maps from `first` on are used at which of the names, sorted.
+    fn uses(&self, bytes: &[u8], names: &[usize], first: usize, uses: &mut Vec<(usize, usize)>) {
+        uses.clear();
+        for (name, at) in names.iter().enumerate() {
+            let word = word_at(bytes, *at);
+            let start = self.by_word.partition_point(|row| row.0 < word);
+            let rows = self.by_word.iter().skip(start).take_while(|row| row.0 == word);
+            for (_, index) in rows {
+                let used = self.maps.get(*index).is_some_and(|map| is_name_at(bytes, *at, &map.name));
+                if used && *index >= first {
+                    uses.push((*index, name));
+                }
+            }
+        }
+        uses.sort_unstable();
+        // A name that an earlier map replaces is no name any more.
+        let mut taken: Vec<bool> = Vec::new();
+        taken.resize(names.len(), false);
+        uses.retain(|(_, name)| taken.get_mut(*name).is_some_and(|taken| !core::mem::replace(taken, true)));
+    }
+}
+
+fn spend(work: &mut u64, cost: u64) -> bool {
+    match work.checked_sub(cost) {
+        Some(rest) => *work = rest,
+        None => return false,
+    }
+    true
+}
+
+/// The run of letters, digits and underscores from an offset on.
+fn word_at(bytes: &[u8], at: usize) -> &[u8] {
+    let rest = bytes.get(at..).unwrap_or_default();
+    let len = rest.iter().position(|byte| !is_word(*byte)).unwrap_or(rest.len());
+    rest.get(..len).unwrap_or_default()
+}
+
+/// What follows a name neither ends the format nor names a member, so that replacing it changes no other name.
+fn is_plain(bytes: &[u8], end: usize) -> bool {
+    !matches!((byte_at(bytes, end), byte_at(bytes, end + 1)), (0 | b'.', _) | (b'-', b'>'))
+}
+
+/// Replaces a name at `at` by a value that is shorter, in a format of `len` bytes. Gives the difference.
+fn replace(bytes: &mut [u8], at: usize, len: usize, map: &Map) -> Option<usize> {
+    let end = at + map.value.len();
+    let rest = at + map.name.len();
+    let shift = rest.checked_sub(end)?;
+    if rest > len || len >= bytes.len() {
+        return None;
+    }
+    bytes.get_mut(at..end)?.copy_from_slice(&map.value);
+    // The value is printed with a NUL, which the rest then overwrites.
+    bytes.copy_within(rest..len, end);
+    *bytes.get_mut(len - shift)? = 0;
+    Some(shift)
+}
+
 /// Replaces every use of a map's name by its value, in place.
 fn replace_all(bytes: &mut [u8], map: &Map) {
     walk(bytes, |bytes, at| {
@@ -302,6 +419,8 @@ fn replace_all(bytes: &mut [u8], map: &Map) {
 #[cfg(test)]
 mod tests {
     use alloc::string::String;
+
+    use proptest::prelude::*;
 
     use super::super::PatchProfile;
     use super::super::PlainFacts;
@@ -335,6 +454,53 @@ mod tests {
         assert_eq!(replaced("(AB, AB)", "AB", "123"), "(AB, AB)");
         assert_eq!(replaced("(AB, CD)", "AB", "12"), "(12");
     }
+
+    proptest! {
+        /// The quick way gives the bytes of the kernel's way: map after map, each searching the whole format.
+        #[test]
+        fn as_one_map_after_the_other(
+            words in prop::collection::vec(prop::sample::select(WORDS.to_vec()), 0..24),
+            maps in prop::collection::vec((prop::sample::select(NAMES.to_vec()), -3i64..2000), 0..6),
+        ) {
+            let mut quick = words.concat().into_bytes();
+            quick.extend(b"\0behind ABC\0");
+            let mut slow = quick.clone();
+            let maps: Vec<Map> = maps
+                .into_iter()
+                .map(|(name, value)| Map { system: 0, name: name.into(), value: format!("{value}").into_bytes() })
+                .collect();
+            let mut work = MAX_WORK;
+            prop_assert!(System::new(&maps).update(&mut quick, &mut work));
+            maps.iter().for_each(|map| replace_all(&mut slow, map));
+            prop_assert_eq!(String::from_utf8_lossy(&quick), String::from_utf8_lossy(&slow));
+        }
+    }
+
+    const NAMES: [&str; 7] =
+        ["ABC", "LONGER_NAME", "LONGER", "A", "sizeof(struct x)", "sizeof(int)", "behind"];
+
+    const WORDS: [&str; 20] = [
+        "ABC",
+        "LONGER_NAME",
+        "LONGER",
+        "A",
+        "sizeof(struct x)",
+        "sizeof(int)",
+        ", ",
+        " ",
+        "{ ",
+        " }",
+        "(",
+        ")",
+        "\"",
+        "\\",
+        ".",
+        "->",
+        "-",
+        "12",
+        "0x",
+        "_",
+    ];
 
     #[test]
     fn events_are_registered_and_their_formats_updated() {
