@@ -151,6 +151,8 @@ fn copy_sections<B: DerefMut<Target = [u8]>>(
     image: &mut Image<B>,
 ) -> Result<(), LinkError> {
     let mask = info.address_mask();
+    // Sections do not share memory unless sizes wrapped, so that all of them fit in what was allocated.
+    let mut room: u64 = image.regions.iter().map(|region| region.layout.size).sum();
     for index in 0..info.sections.len() {
         if !info.sections.get(index).is_some_and(SectionHeader::is_alloc) {
             continue;
@@ -161,10 +163,10 @@ fn copy_sections<B: DerefMut<Target = [u8]>>(
         if info.has_bits(index) {
             let contents = info.contents(index);
             if !contents.is_empty() {
-                image
-                    .placed_mut(at, contents.len())
-                    .ok_or(LinkError::SectionOutsideImage { section: index })?
-                    .copy_from_slice(contents);
+                let outside = LinkError::SectionOutsideImage { section: index };
+                let Some(left) = room.checked_sub(contents.len() as u64) else { return Err(outside) };
+                room = left;
+                image.placed_mut(at, contents.len()).ok_or(outside)?.copy_from_slice(contents);
             }
         }
         if let Some(section) = info.sections.get_mut(index) {
@@ -249,5 +251,93 @@ impl<B: DerefMut<Target = [u8]>> Image<B> {
         let bytes = self.endian.u64_bytes(value);
         self.slice_mut(address, 8)?.copy_from_slice(&bytes);
         Some(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use alloc::vec;
+
+    use lkm_module::Errno;
+    use lkm_module::elf::consts::*;
+
+    use super::*;
+    use crate::Arch;
+    use crate::LinkRules;
+    use crate::test_support::*;
+
+    #[test]
+    fn the_kernel_asks_in_its_order_and_gets_what_was_allocated_back() {
+        let mut object = module(Arch::X86_64);
+        object.section(".text", SHT_PROGBITS, SHF_ALLOC | SHF_EXECINSTR, 16, &[0xc3; 3]);
+        object.section(".rodata", SHT_PROGBITS, SHF_ALLOC, 16, b"read only");
+        let file = object.finish();
+        let rules = rules_6_12();
+        use RegionKind::{Data, InitData, RoData, Text};
+        let expected = [(Text, 4096), (Data, 4096), (RoData, 4096), (InitData, 4096)];
+        // Each allocation fails in turn, or none.
+        for fails in 0..=expected.len() {
+            let (mut info, layouts) = lay_out(&file, Arch::X86_64, &rules).unwrap();
+            let mut asked = Vec::new();
+            let result = move_module(&mut info, &layouts, |kind, size| {
+                asked.push((kind, size));
+                (asked.len() <= fails).then(|| (0x10_0000 * asked.len() as u64, vec![0; size as usize]))
+            });
+            let (image, error) = match result {
+                Ok(image) => (image, None),
+                Err(failure) => (failure.image, Some(failure.error)),
+            };
+            assert_eq!(asked, expected[..asked.len()]);
+            assert_eq!(image.regions.len(), fails);
+            assert_eq!(error.map(|error| error.errno()), (fails < expected.len()).then_some(Errno::ENOMEM));
+            if fails == expected.len() {
+                let rodata = info.find_sec(b".rodata");
+                assert_eq!(info.section_addr(rodata), 0x30_0000);
+                assert_eq!(image.slice(0x30_0000, 10), Some(&b"read only\0"[..]));
+                assert_eq!(image.read_u32(0x10_0000), Some(0x00c3_c3c3));
+                assert_eq!(image.slice(0x10_0000, 4097), None);
+            }
+        }
+    }
+
+    #[test]
+    fn too_large_modules_are_never_asked_for() {
+        let mut object = module(Arch::X86_64);
+        object.nobits(".bss", SHF_ALLOC | SHF_WRITE, 64, 1 << 30);
+        let file = object.finish();
+        for rules in [rules_6_1(Arch::X86_64), rules_6_12()] {
+            let (mut info, layouts) = lay_out(&file, Arch::X86_64, &rules).unwrap();
+            let result = move_module(&mut info, &layouts, |_, size| {
+                assert!(size < 1 << 20);
+                Some((0x1000, vec![0u8; size as usize]))
+            });
+            assert_eq!(result.err().unwrap().error, LinkError::NoMemory);
+        }
+    }
+
+    #[test]
+    fn sections_that_wrap_around_are_not_copied_out_of_bounds() {
+        // struct module and .bss end just below 4 GiB; .data2 starts there, and .data3 follows near 0.
+        let mut object = module(Arch::X86_64);
+        object.nobits(".bss", SHF_ALLOC | SHF_WRITE, 1, (1 << 32) - 0x380 - 32);
+        let data = object.section(".data2", SHT_PROGBITS, SHF_ALLOC | SHF_WRITE, 1, &[1; 64]);
+        object.section(".data3", SHT_PROGBITS, SHF_ALLOC | SHF_WRITE, 1, &[1; 0x1000]);
+        let file = object.finish();
+        let rules = LinkRules { kallsyms: false, strict_rwx: false, ..rules_6_1(Arch::X86_64) };
+        let (mut info, layouts) = lay_out(&file, Arch::X86_64, &rules).unwrap();
+        assert_eq!(layouts[0].size, 0x1020);
+        let result = move_module(&mut info, &layouts, |_, size| Some((0x1000, vec![0u8; size as usize])));
+        let error = result.err().unwrap().error;
+        assert_eq!(error.errno(), Errno::ENOMEM);
+        assert_eq!(error, LinkError::SectionOutsideImage { section: data });
+    }
+
+    #[test]
+    fn a_short_allocation_is_no_allocation() {
+        let file = module(Arch::X86_64).finish();
+        let (mut info, layouts) = lay_out(&file, Arch::X86_64, &rules_6_1(Arch::X86_64)).unwrap();
+        let failure = move_module(&mut info, &layouts, |_, size| Some((0, vec![0u8; size as usize - 1])));
+        let failure = failure.err().unwrap();
+        assert_eq!((failure.error, failure.image.regions.len()), (LinkError::NoMemory, 1));
     }
 }

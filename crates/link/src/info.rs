@@ -294,3 +294,78 @@ impl<'data> LoadInfo<'data> {
         self.sections.get(index).is_some_and(|section| section.kind != SHT_NOBITS)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use lkm_module::Errno;
+    use lkm_module::elf::Endian;
+    use lkm_module::elf::consts::*;
+    use lkm_module::testing::ObjectBuilder;
+
+    use super::*;
+    use crate::test_support::*;
+
+    fn set_up(file: &[u8], use_versions: bool, rules: &LinkRules) -> Result<LoadInfo<'static>, LinkError> {
+        let file: &'static [u8] = alloc::vec::Vec::leak(file.to_vec());
+        LoadInfo::setup(Elf::parse(file).unwrap(), Arch::X86_64, COPY, rules, use_versions)
+    }
+
+    #[test]
+    fn what_every_module_must_have() {
+        let rules = rules_6_1(Arch::X86_64);
+        let mut object = ObjectBuilder::new(Class::Elf64, Endian::Little, EM_X86_64);
+        object.modinfo(&[("license", "GPL"), ("name", "first"), ("name", "second")]);
+        let file = object.finish();
+        let error = set_up(&file, true, &rules).err().unwrap();
+        assert_eq!(error.errno(), Errno::ENOEXEC);
+        assert_eq!(lines(&error), ["<4>first: No module found in object"]);
+
+        // Not allocated means not found.
+        object.section(".gnu.linkonce.this_module", SHT_PROGBITS, SHF_WRITE, 64, &[0; 0x380]);
+        assert!(set_up(&object.finish(), true, &rules).is_err());
+
+        // The symbol table is the third section from the end.
+        let mut file = file;
+        let headers = Elf::parse(&file).unwrap().header;
+        let at = headers.shoff as usize + 64 * (usize::from(headers.shnum) - 3) + 4;
+        file[at] = 1;
+        let error = set_up(&file, true, &rules).err().unwrap();
+        assert_eq!(lines(&error), ["<4>first: module has no symbols (stripped?)"]);
+        let mut nameless = ObjectBuilder::new(Class::Elf64, Endian::Little, EM_X86_64);
+        nameless.section(".text", SHT_PROGBITS, SHF_ALLOC, 1, &[0]);
+        let error = set_up(&nameless.finish(), true, &rules).err().unwrap();
+        assert_eq!(lines(&error), ["<4>(missing .modinfo section or name field): No module found in object"]);
+    }
+
+    #[test]
+    fn names_and_sections_are_found_as_the_kernel_finds_them() {
+        let mut object = ObjectBuilder::new(Class::Elf64, Endian::Little, EM_X86_64);
+        let plain = object.section(".rodata", SHT_PROGBITS, 0, 8, &[0; 20]);
+        let alloc = object.section(".rodata", SHT_PROGBITS, SHF_ALLOC, 8, &[0; 20]);
+        let versions = object.versions(&[("module_layout", 1)]);
+        let info_section = object.modinfo(&[("names", "wrong"), ("name", "hello")]);
+        object.this_module("other", 0x380, None, None);
+        let file = object.finish();
+        let rules = rules_6_1(Arch::X86_64);
+        let mut info = set_up(&file, true, &rules).unwrap();
+        assert_eq!((info.name, info.module_name), (&b"hello"[..], &b"other"[..]));
+        assert_eq!((info.find_sec(b".rodata"), info.find_any_sec(b".rodata")), (alloc, plain));
+        assert_eq!((info.find_sec(b".roda"), info.find_sec(b"")), (0, 0));
+        assert_eq!(info.index.vers, versions);
+        assert_eq!(set_up(&file, false, &rules).unwrap().index.vers, 0);
+        info.rewrite_section_headers();
+        assert_eq!(info.section_addr(alloc), COPY + info.elf.sections[alloc].offset);
+        assert_eq!(info.section_objs(b".rodata", 8), (info.section_addr(alloc), 2));
+        assert_eq!(info.section_objs(b".none", 8), (0, 0));
+        for dropped in [versions, info_section] {
+            assert!(!info.sections[dropped].is_alloc() && info.elf.sections[dropped].is_alloc());
+        }
+
+        // Without the tag the name is that of struct module.
+        let mut object = ObjectBuilder::new(Class::Elf64, Endian::Little, EM_X86_64);
+        object.this_module("other", 0x380, None, None);
+        let info = set_up(&object.finish(), true, &rules).unwrap();
+        assert_eq!(info.name, b"other");
+        assert_eq!(info.modinfo(b"name"), None);
+    }
+}

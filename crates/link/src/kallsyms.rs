@@ -230,3 +230,151 @@ fn put<B: DerefMut<Target = [u8]>>(
     image.placed_mut(at, bytes.len())?.copy_from_slice(bytes);
     Some(())
 }
+
+#[cfg(test)]
+mod tests {
+    use alloc::string::String;
+    use alloc::vec::Vec;
+
+    use lkm_module::elf::Endian;
+    use lkm_module::elf::consts::*;
+    use lkm_module::elf::string_at;
+
+    use super::*;
+    use crate::Arch;
+    use crate::test_support::*;
+
+    fn symbol(bind: u8, kind: u8, shndx: u16) -> RawSymbol {
+        RawSymbol { info: bind << 4 | kind, shndx, ..RawSymbol::default() }
+    }
+
+    #[test]
+    fn the_first_rule_that_matches_gives_the_letter() {
+        let mut object = module(Arch::X86_64);
+        let section = |object: &mut lkm_module::testing::ObjectBuilder, name, kind, flags| {
+            object.section(name, kind, flags, 1, &[0]) as u16
+        };
+        let text = section(&mut object, ".text", SHT_PROGBITS, SHF_ALLOC | SHF_EXECINSTR);
+        let rodata = section(&mut object, ".rodata", SHT_PROGBITS, SHF_ALLOC);
+        let data = section(&mut object, ".data", SHT_PROGBITS, SHF_ALLOC | SHF_WRITE);
+        let bss = object.nobits(".bss", SHF_ALLOC | SHF_WRITE, 1, 1) as u16;
+        let percpu = section(&mut object, ".data..percpu", SHT_PROGBITS, SHF_ALLOC | SHF_WRITE);
+        let debug = section(&mut object, ".debug_info", SHT_PROGBITS, 0);
+        let comment = section(&mut object, ".comment", SHT_PROGBITS, 0);
+        let file = object.finish();
+        let (info, _) = lay_out(&file, Arch::X86_64, &rules_6_1(Arch::X86_64)).unwrap();
+        for (symbol, letter) in [
+            (symbol(STB_WEAK, STT_OBJECT, text), b'v'),
+            (symbol(STB_WEAK, STT_FUNC, SHN_UNDEF), b'w'),
+            (symbol(STB_GLOBAL, STT_NOTYPE, SHN_UNDEF), b'U'),
+            (symbol(STB_GLOBAL, STT_NOTYPE, SHN_ABS), b'a'),
+            (symbol(STB_LOCAL, STT_OBJECT, percpu), b'a'),
+            (symbol(STB_LOCAL, STT_OBJECT, SHN_COMMON), b'?'),
+            (symbol(STB_LOCAL, STT_FUNC, text), b't'),
+            (symbol(STB_LOCAL, STT_OBJECT, rodata), b'r'),
+            (symbol(STB_LOCAL, STT_OBJECT, data), b'd'),
+            (symbol(STB_LOCAL, STT_OBJECT, bss), b'b'),
+            (symbol(STB_LOCAL, STT_OBJECT, debug), b'n'),
+            (symbol(STB_LOCAL, STT_OBJECT, comment), b'?'),
+            (symbol(STB_LOCAL, STT_OBJECT, 1000), b'?'),
+        ] {
+            let found = elf_type(&info, &symbol);
+            assert_eq!(char::from(found), char::from(letter), "{symbol:?}");
+        }
+    }
+
+    /// (name, value, letter) of each symbol of a set of tables, read back from memory.
+    fn read(linked: &Linked<'_>, tables: ModKallsyms, class: Class) -> Vec<(String, u64, char)> {
+        let size = class.symbol_size();
+        (0..tables.num_symtab as usize)
+            .map(|index| {
+                let at = tables.symtab + (index * size) as u64;
+                let raw = linked.image.slice(at, size).unwrap();
+                let symbol = match class {
+                    Class::Elf32 => Elf32::symbol(&Elf32::symbols(raw)[0], Endian::Little),
+                    Class::Elf64 => Elf64::symbol(&Elf64::symbols(raw)[0], Endian::Little),
+                };
+                let names = linked.image.locate(tables.strtab).unwrap();
+                let region = linked.image.region(names.region).unwrap();
+                let name = string_at(&region.bytes[names.offset as usize..], symbol.name);
+                let letter = match tables.typetab {
+                    0 => symbol.info,
+                    types => linked.image.slice(types + index as u64, 1).unwrap()[0],
+                };
+                (String::from_utf8(name.to_vec()).unwrap(), symbol.value, char::from(letter))
+            })
+            .collect()
+    }
+
+    #[test]
+    fn both_sets_of_tables_tell_names_values_and_letters() {
+        for arch in [Arch::X86_64, Arch::Arm] {
+            for typetab in [true, false] {
+                let mut object = module(arch);
+                let flags = SHF_ALLOC | SHF_EXECINSTR;
+                let text = object.section(".text", SHT_PROGBITS, flags, 4, &[0; 16]);
+                let init = object.section(".init.text", SHT_PROGBITS, flags, 4, &[0; 16]);
+                object.local("first", text, 4);
+                object.local("gone", init, 0);
+                object.undefined("printk");
+                object.global("second", text, 8);
+                let file = object.finish();
+                let rules = LinkRules { typetab, kallsyms_all: false, ..rules_6_1(arch) };
+                let mut exports = Exports::default();
+                exports.exports.insert("printk", Ok(0xc000_1000));
+                let mut linked = link(&file, arch, &rules, 0xbf00_0000, &mut exports, &mut ()).unwrap();
+                let symbols = core::mem::take(&mut linked.symbols);
+                let found = add_kallsyms(&linked.info, &rules, &symbols, &mut linked.image).unwrap().unwrap();
+
+                let (text, init) = (linked.info.section_addr(text), linked.info.section_addr(init));
+                let class = arch.class();
+                let expect = |rows: &[(&str, u64, char)]| {
+                    rows.iter()
+                        .map(|(name, value, letter)| ((*name).into(), *value, *letter))
+                        .collect::<Vec<_>>()
+                };
+                let all = expect(&[
+                    ("", 0, 'U'),
+                    ("first", text + 4, 't'),
+                    ("gone", init, 't'),
+                    ("printk", 0xc000_1000, 'U'),
+                    ("second", text + 8, 't'),
+                ]);
+                let kept = expect(&[("", 0, 'U'), ("first", text + 4, 't'), ("second", text + 8, 't')]);
+                assert_eq!(read(&linked, found.init, class), all);
+                assert_eq!(read(&linked, found.core, class), kept);
+
+                // struct mod_kallsyms: symtab, number, strtab, typetab, each in a pointer's room.
+                let word = class.pointer_size();
+                let field = |number: usize| {
+                    let at = found.address + (number * word) as u64;
+                    class.pointer(Endian::Little, linked.image.slice(at, word).unwrap())
+                };
+                assert_eq!((field(0), field(1), field(2)), (found.init.symtab, 5, found.init.strtab));
+                if typetab {
+                    assert_eq!(field(3), found.init.typetab);
+                }
+                // Nothing is written behind the tables.
+                let core = linked.image.region(crate::RegionKind::Core).unwrap();
+                let layout = linked.info.symtab.unwrap();
+                let end = layout
+                    .core_typetab
+                    .map_or(layout.core_strtab.offset + layout.core_strtab_size, |types| {
+                        types.offset + layout.core_symbols as u64
+                    });
+                assert!(core.bytes[end as usize..].iter().all(|byte| *byte == 0));
+            }
+        }
+    }
+
+    #[test]
+    fn kernels_without_kallsyms_have_none() {
+        let file = module(Arch::X86_64).finish();
+        let rules = LinkRules { kallsyms: false, ..rules_6_1(Arch::X86_64) };
+        let mut exports = Exports::default();
+        let mut linked =
+            link(&file, Arch::X86_64, &rules, 0xffff_ffff_c000_0000, &mut exports, &mut ()).unwrap();
+        let symbols = linked.symbols.clone();
+        assert_eq!(add_kallsyms(&linked.info, &rules, &symbols, &mut linked.image), Ok(None));
+    }
+}

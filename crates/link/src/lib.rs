@@ -18,10 +18,14 @@ pub mod kallsyms;
 pub mod layout;
 pub mod post;
 pub mod relocate;
+#[cfg(test)]
+mod robustness;
 pub mod rules;
 pub mod sort;
 mod strings;
 pub mod symbols;
+#[cfg(test)]
+mod test_support;
 
 pub use arch::Arch;
 pub use arch::module_frob_arch_sections;

@@ -275,3 +275,116 @@ pub fn write_symtab<B: DerefMut<Target = [u8]>>(
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use alloc::string::String;
+
+    use lkm_module::elf::RawSymbol;
+    use lkm_module::elf::consts::*;
+
+    use super::*;
+    use crate::Arch;
+    use crate::test_support::*;
+
+    const BASE: u64 = 0xffff_ffff_c000_0000;
+
+    fn raw(shndx: u16, value: u64) -> RawSymbol {
+        RawSymbol { shndx, value, info: STB_GLOBAL << 4, ..RawSymbol::default() }
+    }
+
+    #[test]
+    fn every_section_index_has_its_rule() {
+        let mut object = module(Arch::X86_64);
+        let data = object.section(".data", SHT_PROGBITS, SHF_ALLOC | SHF_WRITE, 8, &[0; 16]);
+        let percpu = object.section(".data..percpu", SHT_PROGBITS, SHF_ALLOC | SHF_WRITE, 8, &[0; 16]);
+        let comment = object.section(".comment", SHT_PROGBITS, 0, 1, b"hello");
+        let symbols = [
+            object.local("in_data", data, 4),
+            object.local("in_percpu", percpu, 8),
+            object.local("in_comment", comment, 1),
+            object.absolute("absolute", 0x1234),
+            object.symbol("patched", raw(SHN_LIVEPATCH, 0x77)),
+            object.undefined("printk"),
+            object.weak("not_there"),
+            object.weak("there"),
+            object.undefined("_GLOBAL_OFFSET_TABLE_"),
+            object.symbol("__gnu_lto_v1", raw(SHN_COMMON, 1)),
+        ];
+        let file = object.finish();
+        let mut exports = Exports::default();
+        exports.exports.insert("printk", Ok(0xffff_ffff_8100_0000));
+        exports.exports.insert("there", Ok(0xffff_ffff_8100_0010));
+        let rules = rules_6_1(Arch::X86_64);
+        let linked = link(&file, Arch::X86_64, &rules, BASE, &mut exports, &mut ()).unwrap();
+        let in_copy = COPY + linked.info.elf.sections[comment].offset + 1;
+        let values: Vec<u64> = symbols.iter().map(|symbol| linked.symbols.values[*symbol as usize]).collect();
+        let in_data = linked.info.section_addr(data) + 4;
+        assert_eq!(
+            values,
+            [in_data, 0x34008, in_copy, 0x1234, 0x77, 0xffff_ffff_8100_0000, 0, 0xffff_ffff_8100_0010, 0, 1]
+        );
+        assert_eq!((linked.symbols.resolved, linked.symbols.left_weak), (2, 2));
+        assert!(exports.refused.is_empty());
+        // The table in memory has the values too.
+        let table = linked.info.section_addr(linked.info.index.sym);
+        let entry = linked.image.read_u64(table + 24 * u64::from(symbols[0]) + 8);
+        assert_eq!(entry, Some(in_data));
+    }
+
+    #[test]
+    fn all_failures_are_reported_and_the_last_one_is_returned() {
+        let mut object = module(Arch::X86_64);
+        object.symbol("common", raw(SHN_COMMON, 8));
+        object.undefined("missing");
+        object.symbol("beyond", raw(0xff05, 0));
+        object.undefined("wrong_version");
+        object.weak("weak_wrong_version");
+        let run = |rules: &LinkRules, last: Option<&str>| {
+            let mut object = object.clone();
+            if let Some(last) = last {
+                object.undefined(last);
+            }
+            let file = object.finish();
+            let mut exports = Exports::default();
+            exports.exports.insert("wrong_version", Err(Errno::EINVAL));
+            exports.exports.insert("weak_wrong_version", Err(Errno::EINVAL));
+            let error = link(&file, Arch::X86_64, rules, BASE, &mut exports, &mut ()).err().unwrap();
+            assert!(lines(&error).is_empty());
+            (error.errno(), exports.lines)
+        };
+        let rules = rules_6_1(Arch::X86_64);
+        let (errno, lines) = run(&rules, None);
+        assert_eq!(errno, Errno::EINVAL);
+        let expected: Vec<String> = [
+            "<4>hello: please compile with -fno-common",
+            "<4>hello: Unknown symbol missing (err -2)",
+            "<3>hello: Symbol beyond has an invalid section index 65285 (max 5)",
+            "<4>hello: Unknown symbol wrong_version (err -22)",
+            "<4>hello: Unknown symbol weak_wrong_version (err -22)",
+        ]
+        .map(String::from)
+        .into();
+        assert_eq!(lines, expected);
+        assert_eq!(run(&rules, Some("last")).0, Errno::ENOENT);
+
+        // Linux 4.x prints no error for a missing symbol and does not look at the section index.
+        let old = LinkRules { missing_symbol_errno: false, check_shndx: false, ..rules };
+        let (_, lines) = run(&old, None);
+        assert_eq!(lines[1], "<4>hello: Unknown symbol missing (err 0)");
+        assert_eq!(lines.len(), 4);
+    }
+
+    #[test]
+    fn values_wrap_at_the_word_size() {
+        let mut object = module(Arch::Arm);
+        let data = object.section(".data", SHT_PROGBITS, SHF_ALLOC | SHF_WRITE, 4, &[0; 4]);
+        let symbol = object.local("low", data, 0x6000_0000);
+        let file = object.finish();
+        let rules = rules_6_1(Arch::Arm);
+        let linked = link(&file, Arch::Arm, &rules, 0xbf00_0000, &mut Exports::default(), &mut ()).unwrap();
+        let expected = (linked.info.section_addr(data) + 0x6000_0000) & 0xffff_ffff;
+        assert_eq!(linked.symbols.values[symbol as usize], expected);
+        assert!(linked.layouts.len() == 2 && expected < 0x2000_0000);
+    }
+}

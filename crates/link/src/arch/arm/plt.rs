@@ -85,7 +85,7 @@ pub(crate) fn module_frob_arch_sections(info: &mut LoadInfo<'_>, rules: &LinkRul
     for (index, section) in info.sections.iter().enumerate().skip(1) {
         let target = section.info as usize;
         if section.kind != SHT_REL
-            || !info.sections.get(target).is_some_and(|target| target.flags & SHF_EXECINSTR != 0)
+            || info.sections.get(target).is_none_or(|target| target.flags & SHF_EXECINSTR == 0)
         {
             continue;
         }
