@@ -1,5 +1,6 @@
 //! The command line.
 
+use std::ffi::OsString;
 use std::path::PathBuf;
 
 use clap::Args;
@@ -32,7 +33,7 @@ pub struct RunArgs {
     pub file: PathBuf,
     /// Parameters of the module
     #[arg(value_name = "NAME=VALUE")]
-    pub parameters: Vec<String>,
+    pub parameters: Vec<OsString>,
     /// Kernel to boot (see `lkm profiles`); by default the one that fits the module
     #[arg(long, value_name = "PROFILE")]
     pub profile: Option<String>,

@@ -34,3 +34,13 @@ pub fn main() -> ExitCode {
         Command::Profiles => output::print(&profiles()),
     }
 }
+
+/// The list of profiles: name, architecture, release.
+fn profiles() -> String {
+    let profiles = lkm_kernel::Profile::all();
+    let width = profiles.iter().map(|profile| profile.name.len()).max().unwrap_or(0);
+    let line = |profile: &lkm_kernel::Profile| {
+        format!("{:width$}  {:<7}  {}\n", profile.name, profile.arch.name(), profile.release)
+    };
+    profiles.iter().map(line).collect()
+}

@@ -8,7 +8,7 @@ use anstyle::Style;
 
 /// What a piece of text is, for its colour.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Role {
+pub(crate) enum Role {
     /// A heading or a name that carries the line.
     Strong,
     /// What succeeded.
@@ -23,28 +23,23 @@ pub enum Role {
 
 /// Whether and how text is coloured.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Palette {
+pub(crate) struct Palette {
     on: bool,
 }
 
 impl Palette {
     /// Colours if standard output is a terminal and `NO_COLOR` is unset or empty.
-    pub fn for_stdout() -> Palette {
+    pub(crate) fn for_stdout() -> Palette {
         Palette { on: std::io::stdout().is_terminal() && allowed() }
     }
 
-    /// Colours if standard error is a terminal and `NO_COLOR` is unset or empty.
-    pub fn for_stderr() -> Palette {
-        Palette { on: std::io::stderr().is_terminal() && allowed() }
-    }
-
-    /// Text without colours.
-    pub const fn plain() -> Palette {
+    #[cfg(test)]
+    pub(crate) const fn plain() -> Palette {
         Palette { on: false }
     }
 
     /// `text`, coloured by its role.
-    pub fn paint<T: fmt::Display>(self, role: Role, text: T) -> Painted<T> {
+    pub(crate) fn paint<T: fmt::Display>(self, role: Role, text: T) -> Painted<T> {
         let style = match role {
             Role::Strong => Style::new().bold(),
             Role::Good => AnsiColor::Green.on_default(),
@@ -63,7 +58,7 @@ fn allowed() -> bool {
 
 /// Text with the colour it is printed in.
 #[derive(Clone, Copy, Debug)]
-pub struct Painted<T> {
+pub(crate) struct Painted<T> {
     style: Option<Style>,
     text: T,
 }

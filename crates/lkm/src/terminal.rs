@@ -3,7 +3,7 @@
 use std::fmt::Write;
 
 /// `text` without control characters (but tabs), so that a module's strings cannot steer a terminal.
-pub fn printable(text: &str) -> String {
+pub(crate) fn printable(text: &str) -> String {
     let mut shown = String::with_capacity(text.len());
     for c in text.chars() {
         if c.is_control() && c != '\t' {

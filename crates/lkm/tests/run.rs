@@ -45,7 +45,10 @@ fn logged(report: &Value, level: u64, line: &str) -> bool {
 fn parameter<'a>(report: &'a Value, name: &str) -> &'a str {
     let parameters = report["parameters"].as_array().unwrap();
     let found = parameters.iter().find(|parameter| parameter["name"] == name);
-    found.and_then(|parameter| parameter["value"].as_str()).unwrap_or_else(|| panic!("no parameter {name}")).trim_end()
+    found
+        .and_then(|parameter| parameter["value"].as_str())
+        .unwrap_or_else(|| panic!("no parameter {name}"))
+        .trim_end()
 }
 
 #[test]
@@ -62,7 +65,10 @@ fn hello_is_loaded_started_and_removed() {
         assert_eq!(parameter(&report, "who"), "kernel");
         assert_eq!(parameter(&report, "count"), "2");
         let line = report["proc_modules"].as_str().unwrap();
-        assert!(line.starts_with("hello ") && line.contains(" 0 - Live 0x") && line.ends_with(" (OE)"), "{line}");
+        assert!(
+            line.starts_with("hello ") && line.contains(" 0 - Live 0x") && line.ends_with(" (OE)"),
+            "{line}"
+        );
         assert_eq!(report["left_behind"].as_array().unwrap().len(), 0);
     }
 }
@@ -71,8 +77,12 @@ fn hello_is_loaded_started_and_removed() {
 fn stages_come_in_the_kernels_order() {
     for architecture in ARCHITECTURES {
         let (_, report) = run(&fixture(architecture, "hello.ko"), &[]);
-        let stages: Vec<&str> =
-            report["stages"].as_array().unwrap().iter().map(|stage| stage["stage"].as_str().unwrap()).collect();
+        let stages: Vec<&str> = report["stages"]
+            .as_array()
+            .unwrap()
+            .iter()
+            .map(|stage| stage["stage"].as_str().unwrap())
+            .collect();
         let order = [
             "module_sig_check",
             "elf_validity_check",
@@ -141,7 +151,9 @@ fn a_positive_return_of_init_is_warned_of_and_loads() {
         let (code, report) = run(&fixture(architecture, "init_positive.ko"), &[]);
         assert_eq!(code, 0, "{report:#}");
         let warned = log(&report).iter().any(|(level, line)| {
-            *level == 4 && line.contains("'init_positive'->init suspiciously returned") && line.contains("0/-E convention")
+            *level == 4
+                && line.contains("'init_positive'->init suspiciously returned")
+                && line.contains("0/-E convention")
         });
         assert!(warned, "{report:#}");
     }
@@ -228,7 +240,9 @@ fn text_output_in_a_pipe_has_no_colours_and_says_the_verdict() {
     let shown = text(&output.stdout);
     assert!(output.status.success(), "{shown}{}", text(&output.stderr));
     assert!(!shown.contains('\x1b'));
-    for part in ["apply_relocations", "hello: Hello, reader!", "/proc/modules", "who = reader", "nothing left behind"] {
+    for part in
+        ["apply_relocations", "hello: Hello, reader!", "/proc/modules", "who = reader", "nothing left behind"]
+    {
         assert!(shown.contains(part), "{part}:\n{shown}");
     }
     assert!(output.stderr.is_empty());
@@ -291,9 +305,15 @@ fn bad_files_get_an_error_number_the_kernels_line_and_a_cause() {
     refused(&scratch.0.join("absent.ko"), &["ENOENT"]);
     refused(&scratch.0, &["EINVAL", "directory"]);
     refused(&scratch.file("empty.ko", b""), &["EINVAL", "empty"]);
-    refused(&scratch.file("text.ko", "not a module\n".repeat(20).as_bytes()), &["ENOEXEC", "Invalid ELF header magic", "text file"]);
+    refused(
+        &scratch.file("text.ko", "not a module\n".repeat(20).as_bytes()),
+        &["ENOEXEC", "Invalid ELF header magic", "text file"],
+    );
     refused(&scratch.file("short.ko", &hello[..40]), &["ENOEXEC", "Invalid ELF header len 40"]);
-    refused(&scratch.file("cut.ko", &hello[..hello.len() / 2]), &["ENOEXEC", "Invalid ELF section header overflow", "cut"]);
+    refused(
+        &scratch.file("cut.ko", &hello[..hello.len() / 2]),
+        &["ENOEXEC", "Invalid ELF section header overflow", "cut"],
+    );
     let mut sparc = hello.clone();
     sparc[18..20].copy_from_slice(&43u16.to_le_bytes());
     refused(&scratch.file("sparc.ko", &sparc), &["ENOEXEC", "architecture"]);

@@ -5,7 +5,8 @@ use std::fmt;
 use std::path::Path;
 use std::path::PathBuf;
 
-use lkm_module::elf::Elf;
+use lkm_module::Module;
+use lkm_module::Text;
 
 use crate::file::FileError;
 use crate::file::ModuleFile;
@@ -82,17 +83,15 @@ impl ModuleDirectory {
     }
 }
 
-/// The names in a module's `depends=`.
+/// The names in a module's `depends=`, normalised.
 pub fn depends(bytes: &[u8]) -> Vec<String> {
-    let Ok(elf) = Elf::parse(bytes) else { return Vec::new() };
-    let modinfo = elf.sections.iter().find(|section| elf.section_name(section) == b".modinfo");
-    let Some(contents) = modinfo.and_then(|section| elf.contents(section)) else { return Vec::new() };
-    let value = contents.split(|&byte| byte == 0).find_map(|entry| entry.strip_prefix(b"depends="));
-    String::from_utf8_lossy(value.unwrap_or(b""))
-        .split(',')
-        .filter(|name| !name.is_empty())
-        .map(normalise)
-        .collect()
+    let Ok(module) = Module::parse(bytes) else { return Vec::new() };
+    module.depends().map(|name| normalise(&Text(name).to_string())).collect()
+}
+
+/// The name that a module gives itself, as it is.
+pub fn own_name(bytes: &[u8]) -> Option<String> {
+    Module::parse(bytes).ok()?.name().map(|name| Text(name).to_string())
 }
 
 /// A module that has to be loaded first.
@@ -173,4 +172,81 @@ pub fn dependencies(
         open.push((next.clone(), inner, Some(Dependency { name: next, path: path.to_owned(), file })));
     }
     Ok(result)
+}
+
+#[cfg(test)]
+mod tests {
+    use lkm_module::elf::Class;
+    use lkm_module::elf::Endian;
+    use lkm_module::elf::consts::EM_X86_64;
+    use lkm_module::testing::ObjectBuilder;
+
+    use super::*;
+
+    /// A directory of modules that depend on each other as told, gone afterwards.
+    struct Tree(PathBuf);
+
+    impl Tree {
+        fn new(name: &str, modules: &[(&str, &str)]) -> Tree {
+            let root = std::env::temp_dir().join(format!("lkm-search-{name}-{}", std::process::id()));
+            for (file, depends) in modules {
+                let path = root.join(file);
+                std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+                std::fs::write(path, module(&name_of(file.as_ref()).unwrap(), depends)).unwrap();
+            }
+            Tree(root)
+        }
+    }
+
+    impl Drop for Tree {
+        fn drop(&mut self) {
+            let _ = std::fs::remove_dir_all(&self.0);
+        }
+    }
+
+    fn module(name: &str, depends: &str) -> Vec<u8> {
+        let mut object = ObjectBuilder::new(Class::Elf64, Endian::Little, EM_X86_64);
+        object.modinfo(&[("name", name), ("depends", depends)]);
+        object.finish()
+    }
+
+    fn order(dependencies: &Dependencies) -> Vec<&str> {
+        dependencies.modules.iter().map(|module| module.name.as_str()).collect()
+    }
+
+    #[test]
+    fn each_dependency_comes_before_what_needs_it_and_once() {
+        let tree = Tree::new(
+            "order",
+            &[
+                ("a/snd-card.ko", "snd-pcm,snd"),
+                ("b/snd-pcm.ko", "snd,snd_timer"),
+                ("snd_timer.ko", "snd"),
+                ("c/d/snd.ko", ""),
+            ],
+        );
+        let found = [ModuleDirectory::scan(&tree.0)];
+        let result = dependencies("drv", &module("drv", "snd_card,absent"), &found).unwrap();
+        assert_eq!(order(&result), ["snd", "snd_timer", "snd_pcm", "snd_card"]);
+        assert_eq!(result.missing, ["absent"]);
+        assert_eq!(own_name(&result.modules[0].file.bytes).as_deref(), Some("snd"));
+    }
+
+    #[test]
+    fn a_circle_is_named() {
+        let tree = Tree::new("circle", &[("a.ko", "b"), ("b.ko", "c"), ("c.ko", "a")]);
+        let found = [ModuleDirectory::scan(&tree.0)];
+        match dependencies("drv", &module("drv", "a"), &found) {
+            Err(DependencyError::Cycle(names)) => assert_eq!(names, ["a", "b", "c", "a"]),
+            other => panic!("{other:?}"),
+        }
+    }
+
+    #[test]
+    fn only_the_folder_itself_is_scanned_flat() {
+        let tree = Tree::new("flat", &[("top.ko", ""), ("below/deep.ko", "")]);
+        let flat = ModuleDirectory::scan_flat(&tree.0);
+        assert_eq!(flat.iter().map(|(name, _)| name).collect::<Vec<_>>(), ["top"]);
+        assert!(ModuleDirectory::scan(&tree.0).path("deep").is_some());
+    }
 }

@@ -11,10 +11,14 @@ use crate::style::Role;
 use crate::terminal::printable;
 
 /// Renders a report. `quiet` leaves only what the module logged and what went wrong.
-pub fn render(report: &RunReport, quiet: bool, palette: Palette) -> String {
+pub(crate) fn render(report: &RunReport, quiet: bool, palette: Palette) -> String {
     let mut text = String::new();
     // Writing to a String cannot fail.
-    let _ = if quiet { render_quiet(&mut text, report, palette) } else { render_full(&mut text, report, palette) };
+    let _ = if quiet {
+        render_quiet(&mut text, report, palette)
+    } else {
+        render_full(&mut text, report, palette)
+    };
     text
 }
 
