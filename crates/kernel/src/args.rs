@@ -66,6 +66,15 @@ impl Args {
         rest.get(..end).unwrap_or(&[])
     }
 
+    /// Cuts the text from an offset on at its first comma: where it ends, and whether that was the end of all of it.
+    pub(crate) fn cut_at_comma(&mut self, offset: usize) -> (usize, bool) {
+        let rest = self.bytes.get(offset..).unwrap_or(&[]);
+        let length = rest.iter().position(|&byte| byte == b',' || byte == 0).unwrap_or(rest.len());
+        let last = rest.get(length) != Some(&b',');
+        self.cut(offset + length);
+        (offset + length, last)
+    }
+
     /// All of it, NULs and all.
     pub(crate) fn bytes(&self) -> &[u8] {
         &self.bytes

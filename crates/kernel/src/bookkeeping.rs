@@ -27,6 +27,9 @@ use crate::Stage;
 /// A block of memory.
 #[derive(Clone, Debug, PartialEq, Eq)]
 struct Block {
+    /// Bytes that were asked for.
+    size: u64,
+    /// Contents; empty for module memory that is not handed over yet.
     bytes: Vec<u8>,
     /// Permissions by offset of the part that they begin at.
     permissions: BTreeMap<u64, Permissions>,
@@ -54,7 +57,7 @@ pub struct Bookkeeper {
     general: BTreeMap<u64, Block>,
     next_general: u64,
     percpu: BTreeMap<u64, Vec<u8>>,
-    /// The kernel log, one entry a line.
+    /// The kernel log, one entry a line; it ends after some ten thousand.
     pub lines: Vec<(Level, String)>,
     /// Stages that ended, with their errno (0 for success).
     pub stages: Vec<(Stage, u16)>,
@@ -81,6 +84,9 @@ const GENERAL: u64 = 0x1000_0000;
 
 /// Where stand-ins lie.
 const STAND_INS: u64 = 0x7f00_0000;
+
+/// Lines of the log that are kept.
+const LINES_MAX: usize = 10_000;
 
 /// Bytes that a single allocation may have: more than any module range.
 const LIMIT: u64 = 1 << 28;
@@ -182,16 +188,14 @@ impl Host for Bookkeeper {
             if at.saturating_sub(base) >= room {
                 break;
             }
-            let taken = (block.bytes.len() as u64).checked_next_multiple_of(page)?;
+            let taken = block.size.checked_next_multiple_of(page)?;
             base = at.checked_add(taken)?.checked_add(page)?;
         }
         if base.checked_add(room)? > self.area.end {
             return None;
         }
-        let size = usize::try_from(size).ok()?;
-        // The bytes come back with the commit; until then the place is held by as many zeros.
-        self.modules.insert(base, Block { bytes: vec![0; size], permissions: BTreeMap::new() });
-        Some((base, vec![0; size]))
+        self.modules.insert(base, Block { size, bytes: Vec::new(), permissions: BTreeMap::new() });
+        Some((base, vec![0; usize::try_from(size).ok()?]))
     }
 
     fn module_commit(&mut self, region: Region<Vec<u8>>) {
@@ -228,7 +232,7 @@ impl Host for Bookkeeper {
         let address = self.next_general;
         self.next_general = address.checked_add(size)?.checked_next_multiple_of(64)?.checked_add(64)?;
         let bytes = vec![0; usize::try_from(size).ok()?];
-        self.general.insert(address, Block { bytes, permissions: BTreeMap::new() });
+        self.general.insert(address, Block { size, bytes, permissions: BTreeMap::new() });
         Some(address)
     }
 
@@ -287,7 +291,9 @@ impl Host for Bookkeeper {
     }
 
     fn log(&mut self, level: Level, line: fmt::Arguments<'_>) {
-        self.lines.push((level, format!("{line}")));
+        if self.lines.len() < LINES_MAX {
+            self.lines.push((level, format!("{line}")));
+        }
     }
 
     fn event(&mut self, event: &Event<'_>) {

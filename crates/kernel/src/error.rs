@@ -172,7 +172,7 @@ pub enum Reason {
     Symbols {
         /// What the last one failed with.
         errno: Errno,
-        /// Imports that could not be had.
+        /// Imports that could not be had, the first thousand or so.
         missing: Vec<MissingSymbol>,
     },
     /// Later changes of the bytes.

@@ -63,6 +63,8 @@ fn read_exports<B: DerefMut<Target = [u8]>>(
         let bytes = image.slice(at, words.class.pointer_size())?;
         Some(words.class.pointer(image.endian, bytes))
     };
+    // Honest names do not overlap, so that they are not longer than the module.
+    let mut budget: usize = image.regions.iter().map(|region| region.bytes.len()).sum();
     let mut exports = Vec::new();
     for index in 0..count {
         let at = base.wrapping_add(index.wrapping_mul(entry));
@@ -77,7 +79,10 @@ fn read_exports<B: DerefMut<Target = [u8]>>(
         };
         let crc_at = crc_base.wrapping_add(index.wrapping_mul(crc_entry));
         let crc = if crc_section != 0 { image.read_u32(crc_at) } else { None };
-        exports.push(Export { name: string(image, name), address, crc, namespace });
+        let name = string(image, name);
+        let Some(left) = budget.checked_sub(name.len() + namespace.len()) else { break };
+        budget = left;
+        exports.push(Export { name, address, crc, namespace });
     }
     exports
 }

@@ -10,10 +10,12 @@ use crate::Event;
 use crate::Host;
 use crate::Kernel;
 use crate::ModuleId;
+use crate::ModuleMemory;
 use crate::Reason;
 use crate::State;
 use crate::event::Numbers;
 use crate::formation;
+use crate::memory::Words;
 use crate::params;
 use crate::this_module;
 use crate::unload;
@@ -95,7 +97,7 @@ fn free_init<H: Host>(kernel: &mut Kernel, host: &mut H, id: ModuleId, numbers: 
         module.memory.iter().copied().partition(|memory| memory.layout.kind.is_init());
     module.memory.clone_from(&core);
     module.kallsyms.switch_to_core();
-    // The kernel trims the entries of init code off both ends; here the count stays and nothing looks them up.
+    trim_init_extable(kernel, host, id, &init);
     for memory in &core {
         formation::protect(kernel, host, memory, true);
     }
@@ -105,6 +107,34 @@ fn free_init<H: Host>(kernel: &mut Kernel, host: &mut H, id: ModuleId, numbers: 
     numbers.bytes("init memory freed", init.iter().map(|memory| memory.layout.size).sum());
     if let Some(module) = kernel.module(id) {
         this_module::update_after_init(host, &kernel.profile, module);
+    }
+}
+
+/// `trim_init_extable()`: the sorted table loses the entries of init code at both its ends.
+fn trim_init_extable<H: Host>(kernel: &mut Kernel, host: &mut H, id: ModuleId, init: &[ModuleMemory]) {
+    let words = Words::of(kernel.profile.arch);
+    let relative = kernel.profile.patch.extable_relative;
+    let size = if relative { 12 } else { 2 * words.size() };
+    let Some((mut base, mut count)) = kernel.module(id).map(|module| module.extable) else { return };
+    let mut of_init = |index: u64, base: u64| {
+        let at = base.wrapping_add(index.wrapping_mul(size));
+        let instruction = match relative {
+            true => words.read_u32(host, at).map(|offset| at.wrapping_add(offset as i32 as i64 as u64)),
+            false => words.read_pointer(host, at),
+        };
+        let within =
+            |address: u64| init.iter().any(|memory| address.wrapping_sub(memory.base) < memory.layout.size);
+        instruction.is_ok_and(within)
+    };
+    while count > 0 && of_init(0, base) {
+        base = base.wrapping_add(size);
+        count -= 1;
+    }
+    while count > 0 && of_init(count - 1, base) {
+        count -= 1;
+    }
+    if let Some(module) = kernel.module_mut(id) {
+        module.extable = (base, count);
     }
 }
 

@@ -17,6 +17,9 @@ use crate::RegionKind;
 use crate::State;
 use crate::symbols::bsearch;
 
+/// Longest symbol name with its NUL; longer ones are cut.
+const KSYM_NAME_LEN: usize = 512;
+
 /// A symbol of a loaded module.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Entry {
@@ -102,7 +105,9 @@ impl Kallsyms {
     }
 
     fn name(&self, entry: &Entry) -> &[u8] {
-        lkm_module::elf::string_at(&self.strings, entry.name)
+        let rest = self.strings.get(entry.name as usize..).unwrap_or(&[]);
+        let rest = rest.get(..KSYM_NAME_LEN - 1).unwrap_or(rest);
+        lkm_module::elf::string_at(rest, 0)
     }
 
     fn symbol<'a>(&'a self, entry: &Entry) -> KernelSymbol<'a> {
@@ -154,11 +159,13 @@ impl Kallsyms {
 
 /// `is_mapping_symbol()`
 fn is_mapping_symbol(name: &[u8]) -> bool {
-    match name {
-        [b'$', b'a' | b'd' | b't' | b'x'] | [b'$', b'a' | b'd' | b't' | b'x', b'.', ..] => true,
-        [b'.', b'L', ..] | [b'L', b'0', ..] => true,
-        _ => false,
-    }
+    matches!(
+        name,
+        [b'$', b'a' | b'd' | b't' | b'x']
+            | [b'$', b'a' | b'd' | b't' | b'x', b'.', ..]
+            | [b'.', b'L', ..]
+            | [b'L', b'0', ..]
+    )
 }
 
 impl Module {

@@ -9,6 +9,9 @@ use lkm_module::elf::Endian;
 use crate::Fault;
 use crate::Host;
 
+/// Longest text in a log line, in bytes.
+const LOG_TEXT_MAX: usize = 1000;
+
 /// Word size and byte order of a kernel.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Words {
@@ -49,6 +52,12 @@ impl Words {
     pub(crate) fn write_u32<H: Host>(self, host: &mut H, address: u64, value: u32) -> Result<(), Fault> {
         host.write(address, &self.endian.u32_bytes(value))
     }
+}
+
+/// The part of a text that is worth a log line: a record of the kernel's log holds no more. Hostile files have names
+/// of megabytes, and many symbols of one name.
+pub(crate) fn shown(text: &[u8]) -> &[u8] {
+    text.get(..LOG_TEXT_MAX).unwrap_or(text)
 }
 
 /// Reads a string up to its NUL, at most `limit` bytes of it.

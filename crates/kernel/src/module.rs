@@ -1,5 +1,6 @@
 //! The books on one module: what `struct module` knows.
 
+use alloc::collections::BTreeSet;
 use alloc::vec::Vec;
 
 use lkm_link::RegionKind;
@@ -133,7 +134,7 @@ pub struct Module {
     /// Copy of the parameter text in general memory.
     pub args: Option<u64>,
     /// Texts of `charp` parameters in general memory.
-    pub(crate) charps: Vec<u64>,
+    pub(crate) charps: BTreeSet<u64>,
     /// Modules that it uses, in the order of first use (`target_list`).
     pub uses: Vec<ModuleId>,
     /// Modules that use it, latest first (`source_list`).
@@ -172,7 +173,7 @@ impl Module {
             srcversion: None,
             percpu: None,
             args: None,
-            charps: Vec::new(),
+            charps: BTreeSet::new(),
             uses: Vec::new(),
             users: Vec::new(),
             kallsyms: Kallsyms::default(),

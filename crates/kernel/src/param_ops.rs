@@ -1,5 +1,6 @@
 //! The standard parameter types: `set` and `get` of the kernel's own `struct kernel_param_ops`.
 
+use alloc::collections::BTreeSet;
 use alloc::format;
 use alloc::string::String;
 use alloc::vec::Vec;
@@ -102,7 +103,7 @@ impl From<Fault> for Errno {
 pub(crate) fn set<H: Host>(
     host: &mut H,
     words: Words,
-    charps: &mut Vec<u64>,
+    charps: &mut BTreeSet<u64>,
     kind: Standard,
     name: &[u8],
     arg: u64,
@@ -178,7 +179,7 @@ fn set_integer<H: Host>(
 fn set_charp<H: Host>(
     host: &mut H,
     words: Words,
-    charps: &mut Vec<u64>,
+    charps: &mut BTreeSet<u64>,
     name: &[u8],
     arg: u64,
     text: &[u8],
@@ -192,17 +193,16 @@ fn set_charp<H: Host>(
         words.write_pointer(host, arg, 0)?;
         return Err(Errno::ENOMEM);
     };
-    charps.push(copy);
+    charps.insert(copy);
     host.write(copy, text)?;
     host.write(copy.wrapping_add(text.len() as u64), &[0])?;
     Ok(words.write_pointer(host, arg, copy)?)
 }
 
 /// `maybe_kfree_parameter()`: frees the text of a `charp` variable if a parameter had set it.
-pub(crate) fn free_charp<H: Host>(host: &mut H, words: Words, charps: &mut Vec<u64>, arg: u64) {
+fn free_charp<H: Host>(host: &mut H, words: Words, charps: &mut BTreeSet<u64>, arg: u64) {
     let Ok(text) = words.read_pointer(host, arg) else { return };
-    if let Some(index) = charps.iter().position(|&charp| charp == text) {
-        charps.swap_remove(index);
+    if charps.remove(&text) {
         host.kfree(text);
     }
 }

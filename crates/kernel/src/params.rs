@@ -1,5 +1,6 @@
 //! Module parameters: `parse_args()`, and the files below `/sys/module/X/parameters`.
 
+use alloc::collections::BTreeMap;
 use alloc::vec::Vec;
 use core::mem;
 
@@ -19,6 +20,7 @@ use crate::Lockdown;
 use crate::ModuleId;
 use crate::Standard;
 use crate::Taints;
+use crate::args::Arg;
 use crate::args::Args;
 use crate::memory::Words;
 use crate::memory::read_string;
@@ -31,6 +33,10 @@ use crate::taint::Lockdep;
 const OPS_NOARG: u32 = 1;
 /// Longest parameter name that is read.
 const NAME_MAX: usize = 1024;
+/// Bytes of all parameter names of a module together.
+const NAMES_MAX: usize = 4 << 20;
+/// Calls of `free` functions in one unload.
+const FREES_MAX: usize = 1 << 16;
 /// What a file of sysfs can hold.
 const PAGE: usize = 4096;
 
@@ -89,22 +95,31 @@ pub struct Param {
     pub at: u64,
 }
 
+/// A parameter name with `-` and `_` the same.
+fn fold(name: &[u8]) -> Vec<u8> {
+    name.iter().map(|&byte| if byte == b'-' { b'_' } else { byte }).collect()
+}
+
 /// `parameq()`: names are equal, with `-` and `_` the same.
 pub fn parameq(a: &[u8], b: &[u8]) -> bool {
-    let fold = |byte: u8| if byte == b'-' { b'_' } else { byte };
-    a.len() == b.len() && a.iter().zip(b).all(|(&a, &b)| fold(a) == fold(b))
+    fold(a) == fold(b)
 }
 
 /// Reads a module's `__param` table. Records that cannot be read are left out.
 pub(crate) fn read_params<H: Host>(kernel: &Kernel, host: &mut H, table: (u64, u64)) -> Vec<Param> {
     let words = Words::of(kernel.profile.arch);
     let form = kernel.profile.param_layout();
-    let mut params = Vec::new();
+    let mut params: Vec<Param> = Vec::new();
+    let mut names: usize = 0;
     for index in 0..table.1 {
         let at = table.0.wrapping_add(index.wrapping_mul(form.size as u64));
-        if let Ok(param) = read_param(host, words, form, at) {
-            params.push(param);
+        let Ok(param) = read_param(host, words, form, at) else { continue };
+        // Many records of one long name are no honest table.
+        names = names.saturating_add(param.name.len());
+        if names > NAMES_MAX {
+            break;
         }
+        params.push(param);
     }
     params
 }
@@ -137,6 +152,11 @@ pub(crate) fn parse_args<H: Host>(
 ) -> Result<usize, Errno> {
     let Some(module) = kernel.module(id) else { return Ok(0) };
     let (doing, base) = (module.name.clone(), module.args);
+    let mut known = BTreeMap::new();
+    for param in &module.params {
+        // Of two parameters of one name the first counts.
+        known.entry(fold(&param.name)).or_insert_with(|| param.clone());
+    }
     let mut args = Args::new(text);
     let mut result = Ok(0);
     let mut count = 0;
@@ -152,7 +172,8 @@ pub(crate) fn parse_args<H: Host>(
             break;
         }
         count += 1;
-        let set = parse_one(kernel, host, id, &mut args, base, arg);
+        let param = known.get(&fold(args.text(arg.name)));
+        let set = parse_one(kernel, host, id, param, &mut args, base, arg);
         let (name, value) = (args.text(arg.name), arg.value.map(|value| args.text(value)));
         host.event(&Event::Parameter { name, value, result: set });
         let (doing, name, value) = (Text(&doing), Text(name), Text(value.unwrap_or(&[])));
@@ -179,29 +200,42 @@ fn parse_one<H: Host>(
     kernel: &mut Kernel,
     host: &mut H,
     id: ModuleId,
+    param: Option<&Param>,
     args: &mut Args,
     base: Option<u64>,
-    arg: crate::args::Arg,
+    arg: Arg,
 ) -> Result<(), Errno> {
-    let name = args.text(arg.name).to_vec();
-    let module = kernel.module(id).ok_or(Errno::ENOENT)?;
-    let Some(param) = module.params.iter().find(|param| parameq(&name, &param.name)).cloned() else {
-        unknown(kernel, host, id, &name, arg.value.map(|value| args.text(value)));
+    let Some(param) = param else {
+        unknown(kernel, host, id, args.text(arg.name), arg.value.map(|value| args.text(value)));
         return Ok(());
     };
     if arg.value.is_none() && !param.ops.noarg() {
         return Err(Errno::EINVAL);
     }
-    check_unsafe(kernel, host, &param)?;
+    check_unsafe(kernel, host, param)?;
     let ParamOps::Standard(Standard::Array) = param.ops else {
         let value = arg.value.map(|value| args.text(value));
         let address = base.zip(arg.value).map(|(base, value)| base.wrapping_add(value as u64));
-        if let (ParamOps::Custom { .. }, Some(base)) = (param.ops, base) {
-            host.write(base, args.bytes())?;
+        if let ParamOps::Custom { .. } = param.ops {
+            mirror(host, args, base, arg.name, args.rest())?;
         }
-        return set_one(kernel, host, id, &param, param.ops, param.arg, value, address);
+        return set_one(kernel, host, id, param, param.ops, param.arg, value, address);
     };
-    set_array(kernel, host, id, &param, args, base, arg.value.ok_or(Errno::EINVAL)?)
+    set_array(kernel, host, id, param, args, base, arg.value.ok_or(Errno::EINVAL)?)
+}
+
+/// Copies a part of the text into memory, where a function of the module will read it.
+fn mirror<H: Host>(
+    host: &mut H,
+    args: &Args,
+    base: Option<u64>,
+    from: usize,
+    to: usize,
+) -> Result<(), Errno> {
+    if let (Some(base), Some(part)) = (base, args.bytes().get(from..to.min(args.bytes().len()))) {
+        host.write(base.wrapping_add(from as u64), part)?;
+    }
+    Ok(())
 }
 
 /// A name that the module has no parameter for.
@@ -340,65 +374,48 @@ fn set_array<H: Host>(
             );
             return Err(Errno::EINVAL);
         }
-        let rest = args.text(at);
-        let end = rest.iter().position(|&byte| byte == b',');
-        let next = at + end.map_or(rest.len(), |end| end + 1);
-        if let Some(end) = end {
-            args.cut(at + end);
-        }
-        if let (ParamOps::Custom { .. }, Some(base)) = (ops, base) {
-            host.write(base, args.bytes())?;
+        let (end, last) = args.cut_at_comma(at);
+        if let ParamOps::Custom { .. } = ops {
+            mirror(host, args, base, at, end + 1)?;
         }
         let address = base.map(|base| base.wrapping_add(at as u64));
         let text = args.text(at);
         set_one(kernel, host, id, param, ops, array.element(count), Some(text), address)?;
         count += 1;
         set_count(host, count)?;
-        if end.is_none() {
+        if last {
             return Ok(());
         }
-        at = next;
+        at = end + 1;
     }
 }
 
-/// `destroy_params()`: `free` of every parameter that has one.
+/// `destroy_params()`: the `free` function of every parameter that has one, and the texts of `charp` parameters.
 pub(crate) fn destroy_params<H: Host>(kernel: &mut Kernel, host: &mut H, id: ModuleId) {
     let Some(module) = kernel.module_mut(id) else { return };
     let params = mem::take(&mut module.params);
     let words = Words::of(kernel.profile.arch);
+    let mut frees = 0;
     for param in &params {
-        let (ops, args) = match param.ops {
+        let (ops, array) = match param.ops {
             ParamOps::Standard(Standard::Array) => {
                 let Ok(array) = ParamArray::read(host, words, param.arg) else { continue };
-                let ops = ParamOps::read(host, words, array.ops);
-                let count = array.count(host, words).unwrap_or(0).min(array.max);
-                let frees = matches!(ops, ParamOps::Standard(Standard::Charp))
-                    || matches!(ops, ParamOps::Custom { free: 1.., .. });
-                // Most types have no `free`, and a hostile count may be huge.
-                (
-                    ops,
-                    (0..if frees { count.min(0x1_0000) } else { 0 })
-                        .map(|index| array.element(index))
-                        .collect(),
-                )
+                (ParamOps::read(host, words, array.ops), Some(array))
             }
-            ops => (ops, Vec::from([param.arg])),
+            ops => (ops, None),
         };
-        for arg in args {
-            match ops {
-                ParamOps::Standard(Standard::Charp) => {
-                    if let Some(module) = kernel.module_mut(id) {
-                        param_ops::free_charp(host, words, &mut module.charps, arg);
-                    }
-                }
-                ParamOps::Custom { free: free @ 1.., .. } => {
-                    let _ = host.call(kernel, Callee::ParamFree, free, &[arg]);
-                }
-                _ => {}
+        let ParamOps::Custom { free: free @ 1.., .. } = ops else { continue };
+        let count = array.map_or(1, |array| array.count(host, words).unwrap_or(0).min(array.max));
+        for index in 0..count {
+            frees += 1;
+            if frees > FREES_MAX {
+                break;
             }
+            let arg = array.map_or(param.arg, |array| array.element(index));
+            let _ = host.call(kernel, Callee::ParamFree, free, &[arg]);
         }
     }
-    // Texts whose variables the module has overwritten are lost in the kernel; here they are given back.
+    // A text whose variable the module has overwritten is lost in the kernel; here it is given back too.
     if let Some(module) = kernel.module_mut(id) {
         for text in mem::take(&mut module.charps) {
             host.kfree(text);

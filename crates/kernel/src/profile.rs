@@ -308,6 +308,14 @@ impl Profile {
         Profile::all().into_iter().filter(|profile| profile.arch == arch).min_by_key(distance)
     }
 
+    /// The profile that fits a module file best, by its machine and its vermagic. `None` if its architecture is none
+    /// of ours.
+    pub fn for_module(module: &lkm_module::Module<'_>) -> Option<Profile> {
+        let header = &module.elf().header;
+        let arch = Arch::from_machine(header.machine).filter(|arch| arch.class() == module.elf().class)?;
+        Profile::for_vermagic(arch, module.vermagic().unwrap_or(&[]))
+    }
+
     /// Makes the kernel one that takes modules of this vermagic: its release, and the options that a vermagic
     /// tells. For trying out modules of a kernel that is nowhere at hand.
     pub fn adopt_vermagic(&mut self, vermagic: &[u8]) {

@@ -40,6 +40,9 @@ use crate::profile::SameName;
 use crate::symbols::Resolver;
 use crate::versions::VersionTable;
 
+/// Longest name of a file (`NAME_MAX`), as which sections are shown.
+const NAME_MAX: usize = 255;
+
 /// Longest parameter text that `kmalloc` gives room for.
 const KMALLOC_MAX: usize = 4 << 20;
 
@@ -281,7 +284,7 @@ pub(crate) fn find_module_sections(
     let allocated = info.sections.iter().enumerate().filter(|(_, section)| section.is_alloc());
     module.sections = allocated
         .map(|(index, section)| ModuleSection {
-            name: info.section_name(index).to_vec(),
+            name: info.section_name(index).iter().copied().take(NAME_MAX).collect(),
             address: section.addr,
             size: section.size,
             note: section.kind == SHT_NOTE,

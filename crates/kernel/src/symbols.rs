@@ -22,7 +22,11 @@ use crate::ModuleId;
 use crate::Provider;
 use crate::State;
 use crate::Taints;
+use crate::memory::shown;
 use crate::versions::VersionTable;
+
+/// How many imports that could not be had are kept for the report.
+const MISSING_MAX: usize = 1024;
 
 /// How often a module that is still coming is waited for before the loader gives up, should the host's wait return
 /// without any change.
@@ -161,7 +165,7 @@ impl<H: Host> Resolver<'_, '_, H> {
             return true;
         }
         let owner = self.owner_name(owner);
-        let (name, symbol, owner) = (Text(&self.name), Text(symbol), Text(&owner));
+        let (name, symbol, owner) = (Text(&self.name), Text(shown(symbol)), Text(&owner));
         let Some(module) = self.kernel.module_mut(self.id) else { return false };
         if module.using_gplonly_symbols {
             self.host.log(
@@ -196,8 +200,8 @@ impl<H: Host> Resolver<'_, '_, H> {
             format_args!(
                 "{}: module uses symbol ({}) from namespace {}, but does not import it.",
                 Text(&self.name),
-                Text(symbol),
-                Text(namespace)
+                Text(shown(symbol)),
+                Text(shown(namespace))
             ),
         );
         allowed
@@ -294,10 +298,13 @@ impl<H: Host> Resolve for Resolver<'_, '_, H> {
 
     fn refused(&mut self, error: &SymbolError<'_>) {
         let Resolver { host, name, .. } = self;
+        let error = &SymbolError { name: shown(error.name), ..*error };
         error.log(name, &mut |level, line| host.log(level, line));
         if let SymbolCause::Missing { .. } | SymbolCause::Refused(_) = error.cause {
             let reason = self.last.take().unwrap_or(MissingReason::NotExported);
-            self.missing.push(MissingSymbol { name: error.name.to_vec(), reason });
+            if self.missing.len() < MISSING_MAX {
+                self.missing.push(MissingSymbol { name: error.name.to_vec(), reason });
+            }
         }
     }
 }

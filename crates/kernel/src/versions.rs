@@ -10,6 +10,7 @@ use lkm_module::versions::Versions;
 use crate::Host;
 use crate::Kernel;
 use crate::Taints;
+use crate::memory::shown;
 use crate::profile::MissingCrc;
 use crate::taint::Lockdep;
 
@@ -54,7 +55,7 @@ impl Kernel {
         self.log_first(
             host,
             Taints::FORCED_MODULE,
-            format_args!("{}: {}: kernel tainted.", Text(name), Text(reason)),
+            format_args!("{}: {}: kernel tainted.", Text(name), Text(shown(reason))),
         );
         self.add_taint_module(host, taints, Taints::FORCED_MODULE, Lockdep::NowUnreliable);
         true
@@ -71,7 +72,7 @@ impl Kernel {
         crc: Option<u32>,
     ) -> bool {
         let Some(crc) = crc.filter(|_| self.profile.config.modversions) else { return true };
-        let (name_text, symbol_text) = (Text(info.name), Text(symbol));
+        let (name_text, symbol_text) = (Text(shown(info.name)), Text(shown(symbol)));
         let recorded = if let Some(extended) = &versions.extended {
             let recorded = extended.get(symbol).copied();
             if recorded.is_none() {
