@@ -20,8 +20,8 @@ const RULE: Rule = Rule::Alternatives;
 /// The longest site, in bytes (`MAX_PATCH_LEN`).
 const MAX_PATCH: usize = 254;
 
-/// Features and bugs together (`(NCAPINTS + NBUGINTS) * 32` of 6.1 is 704; later kernels have a few words more).
-const MAX_FEATURE: u16 = 32 * 26;
+/// Features and bugs together (`(NCAPINTS + NBUGINTS) * 32` of 6.1 and 6.12).
+const MAX_FEATURE: u16 = 32 * 24;
 
 /// `ALT_FLAG_NOT`
 const FLAG_NOT: u16 = 1;

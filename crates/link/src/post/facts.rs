@@ -97,7 +97,8 @@ pub enum Trampoline {
 pub trait KernelFacts {
     /// Address of a kernel symbol: `__x86_return_thunk`, `__x86_indirect_thunk_array` (or `__x86_indirect_thunk_rax`
     /// and so on), `__fentry__`, `__gnu_mcount_nc`, `trace_nop_print`, `__static_call_return`,
-    /// `__static_call_return0`, `process_srcu`, `delayed_work_timer_fn`.
+    /// `__static_call_return0`, `process_srcu`, `delayed_work_timer_fn`, `ftrace_events`,
+    /// `ftrace_event_list`.
     fn symbol(&self, name: &str) -> Option<u64>;
 
     /// x86: the boot CPU has feature or bug `number` (word times 32 plus bit, as in `cpufeatures.h`).

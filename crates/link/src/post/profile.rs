@@ -30,11 +30,12 @@ pub struct StructOffsets {
     pub event_call_list: u64,
     pub event_call_class: u64,
     pub event_call_node: u64,
+    /// `event.list`, up to 6.1.
+    pub event_call_numbered: Option<u64>,
     pub event_call_type: u64,
     pub event_call_funcs: u64,
     pub event_call_print_fmt: u64,
     pub event_call_module: u64,
-    pub event_call_flags: u64,
     pub event_class_system: u64,
     pub event_class_fields: u64,
     pub event_class_raw_init: u64,
@@ -68,11 +69,11 @@ impl StructOffsets {
         event_call_list: 0,
         event_call_class: 16,
         event_call_node: 32,
+        event_call_numbered: Some(48),
         event_call_type: 64,
         event_call_funcs: 72,
         event_call_print_fmt: 80,
         event_call_module: 96,
-        event_call_flags: 112,
         event_class_system: 0,
         event_class_fields: 48,
         event_class_raw_init: 64,
@@ -94,11 +95,11 @@ impl StructOffsets {
         event_call_list: 0,
         event_call_class: 8,
         event_call_node: 16,
+        event_call_numbered: Some(24),
         event_call_type: 32,
         event_call_funcs: 36,
         event_call_print_fmt: 40,
         event_call_module: 48,
-        event_call_flags: 56,
         event_class_system: 0,
         event_class_fields: 24,
         event_class_raw_init: 32,
@@ -195,6 +196,7 @@ impl PatchProfile {
                 .union(PatchRules::FtraceNops)
                 .union(PatchRules::TraceEventFuncs)
                 .union(PatchRules::TraceEventModule)
+                .union(PatchRules::TraceEventLists)
                 .union(PatchRules::TracePrintFmt)
                 .union(PatchRules::JumpTable)
                 .union(PatchRules::StaticKeyEntries)

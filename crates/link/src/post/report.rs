@@ -66,12 +66,14 @@ rules! {
     StaticCallTable 18 ".static_call_sites" "Trampolines become keys, the table is sorted and its init bits are set (`static_call_add_module`).",
     StaticCallSites 19 ".static_call_sites sites" "Calls through trampolines become direct calls (`arch_static_call_transform`).",
     SrcuInit 20 "___srcu_struct_ptrs" "Locks and delayed work of the module's `srcu_struct`s are initialised (`init_srcu_struct`, up to 6.2).",
+    TraceEventLists 21 "trace_event_call lists" "Trace events are chained to each other (`__register_event`, `register_trace_event`).",
 }
 
 /// A kind of place that holds run-time state after patching: heap pointers, lists, numbers that are given out.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum MaskRule {
-    /// `struct trace_event_call`: its places in lists and hashes, and the number given to it.
+    /// `struct trace_event_call`: the number given to it, its place in the hash, and neighbours in lists that are not
+    /// the module's.
     TraceEventCall,
     /// `struct trace_event_class`: the list of fields, which are on the heap.
     TraceEventClass,
@@ -85,7 +87,7 @@ impl MaskRule {
     /// Short name for reports.
     pub const fn name(self) -> &'static str {
         match self {
-            MaskRule::TraceEventCall => "trace_event_call (lists, type)",
+            MaskRule::TraceEventCall => "trace_event_call (type, hash node, ends of lists)",
             MaskRule::TraceEventClass => "trace_event_class.fields",
             MaskRule::StaticCallKeyMods => "static_call_key.mods",
             MaskRule::SrcuStruct => "srcu_struct (sda, srcu_last_gp_end)",

@@ -42,6 +42,7 @@ pub(super) fn apply<B: DerefMut<Target = [u8]>>(post: &mut Post<'_, '_, B>, this
             None => post.warn(Rule::TraceEventFuncs, call, WarningKind::OutsideModule),
         }
     }
+    link_events(post, &events);
     if post.on(Rule::TracePrintFmt) {
         let maps = pointers(post, post.section("_ftrace_eval_map"));
         update_formats(post, &events, &maps);
@@ -97,11 +98,45 @@ fn register<B: DerefMut<Target = [u8]>>(
     if post.on(Rule::TraceEventModule) {
         post.patch_pointer(Rule::TraceEventModule, place(offsets.event_call_module), this_module);
     }
-    post.mask(MaskRule::TraceEventCall, place(offsets.event_call_list), 2 * word);
-    // The hash node, a list head and the number that is given out: one run of bytes.
-    let numbered = offsets.event_call_type.wrapping_add(4).wrapping_sub(offsets.event_call_node);
-    post.mask(MaskRule::TraceEventCall, place(offsets.event_call_node), numbered as usize);
+    // The number that is given out, and the place in the hash by that number.
+    post.mask(MaskRule::TraceEventCall, place(offsets.event_call_type), 4);
+    post.mask(MaskRule::TraceEventCall, place(offsets.event_call_node), 2 * word);
     post.mask(MaskRule::TraceEventClass, event.class.wrapping_add(offsets.event_class_fields), 2 * word);
+}
+
+/// Chains the events: the kernel's list of events grows at its head, that of numbered events (up to 6.1) at its end.
+fn link_events<B: DerefMut<Target = [u8]>>(post: &mut Post<'_, '_, B>, events: &[Event]) {
+    let offsets = post.profile.offsets;
+    let list = |event: &Event| event.address.wrapping_add(offsets.event_call_list);
+    let numbered = |event: &Event| Some(event.address.wrapping_add(offsets.event_call_numbered?));
+    let head = post.facts.symbol("ftrace_events");
+    let numbered_head = post.facts.symbol("ftrace_event_list");
+    for (index, event) in events.iter().enumerate() {
+        let before = index.checked_sub(1).and_then(|index| events.get(index));
+        let after = events.get(index + 1);
+        chain(post, list(event), before.map(list), after.map(list).or(head));
+        if let Some(place) = numbered(event) {
+            chain(post, place, after.and_then(numbered).or(numbered_head), before.and_then(numbered));
+        }
+    }
+}
+
+/// Writes a list head's two pointers; what is not known is run-time state.
+fn chain<B: DerefMut<Target = [u8]>>(
+    post: &mut Post<'_, '_, B>,
+    head: u64,
+    next: Option<u64>,
+    prev: Option<u64>,
+) {
+    let word = post.word();
+    for (place, target) in [(head, next), (head.wrapping_add(word as u64), prev)] {
+        match target {
+            Some(target) if post.on(Rule::TraceEventLists) => {
+                post.patch_pointer(Rule::TraceEventLists, place, target);
+            }
+            _ => post.mask(MaskRule::TraceEventCall, place, word),
+        }
+    }
 }
 
 /// `struct trace_eval_map`
@@ -502,6 +537,32 @@ mod tests {
         "_",
     ];
 
+    /// Three events: the list of all events runs backwards, that of numbered events forwards.
+    #[test]
+    fn events_are_chained() {
+        let mut bed = Bed::new(Arch::X86_64);
+        let base = Bed::X86_CORE;
+        let calls = [0x100, 0x200, 0x300].map(|at| base + at);
+        for call in calls {
+            bed.put(call + 16, &longs(&[base + 0x500]));
+            bed.put(call + 72, &longs(&[base + 0x600]));
+            bed.put(call + 80, &longs(&[base + 0x700]));
+        }
+        bed.section("_ftrace_events", base + 0x1000, &longs(&calls));
+        let facts =
+            PlainFacts::default().with_symbol("ftrace_events", 8).with_symbol("ftrace_event_list", 16);
+        bed.run_all(&PatchProfile::x86_64_6_1(), &facts).unwrap();
+        let [first, second, third] = calls;
+        assert_eq!(bed.get(first + 8, 8), longs(&[second]));
+        assert_eq!(bed.get(second, 16), longs(&[first, third]));
+        assert_eq!(bed.get(third, 16), longs(&[second, 8]));
+        assert_eq!(bed.get(first + 48, 8), longs(&[second + 48]));
+        assert_eq!(bed.get(second + 48, 16), longs(&[third + 48, first + 48]));
+        assert_eq!(bed.get(third + 48, 16), longs(&[16, second + 48]));
+        assert!(bed.record.masks.contains(&(MaskRule::TraceEventCall, first, 8)));
+        assert!(bed.record.masks.contains(&(MaskRule::TraceEventCall, first + 56, 8)));
+    }
+
     #[test]
     fn events_are_registered_and_their_formats_updated() {
         let mut bed = Bed::new(Arch::X86_64);
@@ -521,19 +582,26 @@ mod tests {
         bed.put(name + 16, b"KIND_B\0");
         bed.section("_ftrace_events", base + 0x1000, &longs(&[call]));
         bed.section("_ftrace_eval_map", base + 0x1100, &longs(&[map, map + 32]));
-        let facts = PlainFacts::default().with_symbol("trace_nop_print", 0xffff_ffff_8123_4560);
+        let facts = PlainFacts::default()
+            .with_symbol("trace_nop_print", 0xffff_ffff_8123_4560)
+            .with_symbol("ftrace_events", 0xffff_ffff_8200_0000);
         bed.run_all(&PatchProfile::x86_64_6_1(), &facts).unwrap();
         let nop = 0xffff_ffff_8123_4560;
         assert_eq!(bed.get(funcs, 32), longs(&[0xffff_ffff_c000_1000, nop, nop, nop]));
         assert_eq!(bed.get(call + 96, 8), longs(&[0x1234_5670]));
+        assert_eq!(bed.get(call + 8, 8), longs(&[0xffff_ffff_8200_0000]));
         // The map of another system takes no part; bytes behind the string stay.
         assert_eq!(bed.get(format, 26), b"\"%d\", -1 + KIND_B\0D_B\0rest");
         assert_eq!(
             bed.record.masks,
             [
-                (MaskRule::TraceEventCall, call, 16),
-                (MaskRule::TraceEventCall, call + 32, 36),
+                (MaskRule::TraceEventCall, call + 64, 4),
+                (MaskRule::TraceEventCall, call + 32, 16),
                 (MaskRule::TraceEventClass, class + 48, 16),
+                // The event registered before, the head of the numbered list, and what was its last.
+                (MaskRule::TraceEventCall, call, 8),
+                (MaskRule::TraceEventCall, call + 48, 8),
+                (MaskRule::TraceEventCall, call + 56, 8),
             ]
         );
     }
