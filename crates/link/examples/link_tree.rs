@@ -24,9 +24,13 @@ use lkm_link::rules::MemoryModel;
 use lkm_link::rules::SortVersion;
 use lkm_link::rules::X86Place;
 use lkm_module::Errno;
+use lkm_module::elf::ArchCheck;
 use lkm_module::elf::Elf;
+use lkm_module::elf::ElfGeneration;
+use lkm_module::elf::ElfRules;
 use lkm_module::elf::Endian;
 use lkm_module::elf::consts::SHN_UNDEF;
+use lkm_module::elf::elf_validity_check;
 
 /// Hashes words of eight bytes with a multiplication each.
 #[derive(Default)]
@@ -136,8 +140,12 @@ fn link_module(
     arena: &mut Arena<'_>,
     imports: &mut Imports<'_>,
 ) -> Result<Counts, LinkError> {
-    let elf =
-        Elf::parse_as(data, arch.class(), Endian::Little).map_err(|_| LinkError::NoSymbols { name: None })?;
+    let check = match arch {
+        Arch::X86_64 => ArchCheck::X86_64,
+        Arch::Arm => ArchCheck::Arm { thumb: true, vfp: true, apcs26: false },
+    };
+    let checks = ElfRules::new(ElfGeneration::V6_1, check, arch.class(), Endian::Little);
+    let elf = elf_validity_check(data, &checks).map_err(|_| LinkError::NoSymbols { name: None })?;
     let mut info = LoadInfo::setup(elf, arch, 0xffff_c900_0000_0000, rules, true)?;
     info.rewrite_section_headers();
     lkm_link::module_frob_arch_sections(&mut info, rules)?;

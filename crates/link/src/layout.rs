@@ -172,13 +172,16 @@ pub fn layout_sections(info: &mut LoadInfo<'_>, rules: &LinkRules) -> Vec<Region
         |&kind: &RegionKind| RegionLayout { kind, size: 0, text_size: 0, ro_size: 0, ro_after_init_size: 0 };
     let mut sizes = Sizes { regions: kinds.iter().map(empty).collect(), page: page_rounding(rules) };
 
-    // Row by row, each section is taken by the first row that it matches.
-    let mut rows: [Vec<usize>; 2 * ROWS.len()] = Default::default();
-    for index in 0..info.sections.len() {
-        if let Some((row, is_init)) = row_of(info, rules, index)
-            && let Some(members) = rows.get_mut(row_number(row, is_init))
+    // Row by row, each section is taken by the first row that it matches: the sections of each row as a list, by the
+    // number of its first section and that of the next one of each section.
+    const NONE: usize = usize::MAX;
+    let mut first = [NONE; 2 * ROWS.len()];
+    let mut next: Vec<usize> = alloc::vec![NONE; info.sections.len()];
+    for (index, next) in next.iter_mut().enumerate().rev() {
+        if let Some(row) = row_of(info, rules, index)
+            && let Some(first) = first.get_mut(row)
         {
-            members.push(index);
+            *next = core::mem::replace(first, index);
         }
     }
     info.placement.clear();
@@ -189,12 +192,12 @@ pub fn layout_sections(info: &mut LoadInfo<'_>, rules: &LinkRules) -> Vec<Region
                 continue;
             }
             let Some(kind) = row.target(rules.memory, is_init) else { continue };
-            for &index in rows.get(row_number(number, is_init)).into_iter().flatten() {
-                if let (Some(section), Some(placement)) =
-                    (info.sections.get(index), info.placement.get_mut(index))
-                {
-                    *placement = sizes.place(kind, section.size, section.addralign);
-                }
+            let mut member = first.get(row_number(number, is_init)).copied().unwrap_or(NONE);
+            while let (Some(section), Some(placement), Some(next)) =
+                (info.sections.get(member), info.placement.get_mut(member), next.get(member))
+            {
+                *placement = sizes.place(kind, section.size, section.addralign);
+                member = *next;
             }
             if rules.memory == MemoryModel::CoreInit {
                 end_row(&mut sizes, kind, row.ends, rules);
@@ -220,8 +223,8 @@ fn row_number(row: usize, is_init: bool) -> usize {
     row + if is_init { ROWS.len() } else { 0 }
 }
 
-/// The first row that a section matches, and whether it belongs to the init part; `None` if it gets no memory.
-fn row_of(info: &LoadInfo<'_>, rules: &LinkRules, index: usize) -> Option<(usize, bool)> {
+/// [`row_number`] of the first row that a section matches, by the part that it belongs to; `None` if it gets no memory.
+fn row_of(info: &LoadInfo<'_>, rules: &LinkRules, index: usize) -> Option<usize> {
     let section = info.sections.get(index).filter(|section| section.is_alloc())?;
     let name = info.section_name(index);
     let is_init = info.arch.module_init_section(name) || !rules.unload && info.arch.module_exit_section(name);
@@ -234,7 +237,7 @@ fn row_of(info: &LoadInfo<'_>, rules: &LinkRules, index: usize) -> Option<(usize
             && (rules.ro_after_init || !row.ro_after_init)
             && row.target(rules.memory, is_init).is_some()
     });
-    row.map(|row| (row, is_init))
+    row.map(|row| row_number(row, is_init))
 }
 
 /// Sets the mark that the end of a row of the core and init model has.

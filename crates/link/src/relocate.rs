@@ -145,3 +145,61 @@ fn section_bytes<'a, B: DerefMut<Target = [u8]>>(
     let size = usize::try_from(info.sections.get(section)?.size).unwrap_or(usize::MAX).min(bytes.len());
     bytes.get_mut(..size)
 }
+
+#[cfg(test)]
+mod tests {
+    use lkm_module::elf::Elf;
+    use lkm_module::elf::consts::*;
+
+    use super::*;
+    use crate::Arch;
+    use crate::test_support::*;
+
+    const BASE: u64 = 0xffff_ffff_c000_0000;
+
+    #[test]
+    fn the_percpu_template_is_relocated_by_new_kernels_only() {
+        let mut object = module(Arch::X86_64);
+        let data = object.section(".data", SHT_PROGBITS, SHF_ALLOC | SHF_WRITE, 8, &[0; 8]);
+        let percpu = object.section(".data..percpu", SHT_PROGBITS, SHF_ALLOC | SHF_WRITE, 8, &[0; 16]);
+        let symbol = object.local("there", data, 4);
+        let own = object.local("own", percpu, 8);
+        object.reloc(percpu, 0, symbol, 1, 0);
+        object.reloc(percpu, 8, own, 1, 0);
+        let file = object.finish();
+        let rules = rules_6_1(Arch::X86_64);
+        let old = link(&file, Arch::X86_64, &rules, BASE, &mut Exports::default(), &mut ()).unwrap();
+        assert_eq!((old.stats.sections, old.image.percpu.len()), (0, 0));
+        let rules = LinkRules { relocate_percpu: true, ..rules };
+        let new = link(&file, Arch::X86_64, &rules, BASE, &mut Exports::default(), &mut ()).unwrap();
+        let mut expected = (new.info.section_addr(data) + 4).to_le_bytes().to_vec();
+        // Its own symbols are relative to the cookie of its per-cpu memory.
+        expected.extend_from_slice(&0x34008u64.to_le_bytes());
+        assert_eq!(new.image.percpu, expected);
+    }
+
+    #[test]
+    fn sections_that_change_nothing_in_memory_are_skipped() {
+        let mut object = module(Arch::X86_64);
+        let debug = object.section(".debug_info", SHT_PROGBITS, 0, 1, &[0; 8]);
+        let symbol = object.absolute("there", 1);
+        // A type that no kernel knows.
+        object.reloc(debug, 0, symbol, 77, 0);
+        let mut file = object.finish();
+        let run = |file: &[u8]| {
+            let rules = rules_6_1(Arch::X86_64);
+            link(file, Arch::X86_64, &rules, BASE, &mut Exports::default(), &mut ())
+                .map(|linked| linked.stats)
+        };
+        assert_eq!(run(&file).unwrap(), RelocStats::default());
+        // So are those that are said to change a section that is not there.
+        let elf = Elf::parse(&file).unwrap();
+        let relocs = elf.sections.iter().position(|section| section.kind == SHT_RELA).unwrap();
+        let sh_info = elf.header.shoff as usize + 64 * relocs + 44;
+        let this_module = 2u32;
+        for (target, links) in [(this_module, false), (elf.sections.len() as u32, true), (u32::MAX, true)] {
+            file[sh_info..sh_info + 4].copy_from_slice(&target.to_le_bytes());
+            assert_eq!(run(&file).is_ok(), links, "{target}");
+        }
+    }
+}

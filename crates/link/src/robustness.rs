@@ -137,8 +137,12 @@ fn symbols_that_share_one_long_name_take_linear_time() {
     let text = object.section(".text", SHT_PROGBITS, SHF_ALLOC | SHF_EXECINSTR, 16, &[0; 16]);
     let long = "x".repeat(400_000);
     object.local(&long, text, 0);
-    for _ in 0..20_000 {
-        object.local("y", text, 0);
+    for number in 0..20_000 {
+        if number % 2 == 0 {
+            object.local("y", text, 0)
+        } else {
+            object.undefined("y")
+        };
     }
     let mut file = object.finish();
     let elf = Elf::parse(&file).unwrap();
@@ -146,8 +150,10 @@ fn symbols_that_share_one_long_name_take_linear_time() {
     for symbol in 2..20_002 {
         file[table + 24 * symbol..][..4].copy_from_slice(&(symbol as u32).to_le_bytes());
     }
-    // All these names together are more than a module may have, or wrap to something that is.
-    run(&file, Arch::X86_64, &rules_6_1(Arch::X86_64));
+    // All these names together are more than a module may have, unless symbols are not kept.
+    for kallsyms in [true, false] {
+        run(&file, Arch::X86_64, &LinkRules { kallsyms, ..rules_6_1(Arch::X86_64) });
+    }
 }
 
 #[test]

@@ -27,10 +27,14 @@ use crate::info::LoadInfo;
 use crate::rules::LinkRules;
 use crate::strings::StringTable;
 
+/// Longest name that is asked for and reported, in bytes. Exported names are shorter than `KSYM_NAME_LEN` (512, before
+/// 6.1 128) and lines of the log are cut near 1000; so many symbols with one endless name cost no more than others.
+const LONGEST_NAME: usize = 1024;
+
 /// Finds the exports that a module imports (`resolve_symbol_wait()`), and hears of the symbols that got no value.
 pub trait Resolve {
     /// The address of an undefined symbol. `Ok(None)`: nothing exports it, which a weak symbol may be; an error is
-    /// one for weak symbols too.
+    /// one for weak symbols too. Names of more than 1024 bytes are not asked for: nothing exports them.
     fn resolve(&mut self, index: u32, name: &[u8]) -> Result<Option<u64>, Errno>;
 
     /// A symbol got no value. All symbols are visited, so that this may be called many times in one load.
@@ -42,7 +46,7 @@ pub trait Resolve {
 pub struct SymbolError<'a> {
     /// Its index in the symbol table.
     pub index: u32,
-    /// Its name.
+    /// Its name, of at most 1024 bytes.
     pub name: &'a [u8],
     /// Why.
     pub cause: SymbolCause,
@@ -208,11 +212,12 @@ impl<R: Resolve> Special<'_, '_, R> {
     #[inline(never)]
     fn value(&mut self, index: u32, symbol: RawSymbol) -> u64 {
         let name = self.names.get(symbol.name);
+        let short = name.get(..LONGEST_NAME).unwrap_or(name);
         let cause = match symbol.shndx {
             SHN_COMMON if name.starts_with(b"__gnu_lto") => return symbol.value,
             SHN_COMMON => SymbolCause::Common,
             SHN_ABS | SHN_LIVEPATCH => return symbol.value,
-            SHN_UNDEF => match self.resolve.resolve(index, name) {
+            SHN_UNDEF => match self.resolve(index, name) {
                 Ok(Some(address)) => {
                     self.symbols.resolved += 1;
                     return address;
@@ -233,10 +238,14 @@ impl<R: Resolve> Special<'_, '_, R> {
                 },
             },
         };
-        let error = SymbolError { index, name, cause };
+        let error = SymbolError { index, name: short, cause };
         self.failure = Some(error.errno());
         self.resolve.refused(&error);
         symbol.value
+    }
+
+    fn resolve(&mut self, index: u32, name: &[u8]) -> Result<Option<u64>, Errno> {
+        if name.len() > LONGEST_NAME { Ok(None) } else { self.resolve.resolve(index, name) }
     }
 }
 
