@@ -226,8 +226,7 @@ fn row_number(row: usize, is_init: bool) -> usize {
 /// [`row_number`] of the first row that a section matches, by the part that it belongs to; `None` if it gets no memory.
 fn row_of(info: &LoadInfo<'_>, rules: &LinkRules, index: usize) -> Option<usize> {
     let section = info.sections.get(index).filter(|section| section.is_alloc())?;
-    let name = info.section_name(index);
-    let is_init = info.arch.module_init_section(name) || !rules.unload && info.arch.module_exit_section(name);
+    let is_init = info.arch.module_init_layout_section(info.section_name(index), rules);
     let small = info.arch.small_flag();
     let row = ROWS.iter().position(|row| {
         let (required, excluded) =
@@ -590,6 +589,14 @@ mod tests {
         assert_eq!((tables.core_symtab.region, tables.core_symtab.offset), (RegionKind::Data, 0x20c0));
         assert_eq!(regions[1].size, 0x20c0 + 4 * 24 + 31 + 4);
         assert_eq!(places(&info, &[".symtab"]), [(RegionKind::InitData, 8)]);
+    }
+
+    #[test]
+    fn without_unload_exit_code_is_freed_after_init() {
+        let file = object(Arch::X86_64).finish();
+        let rules = LinkRules { unload: false, ..rules_6_1(Arch::X86_64) };
+        let (info, _) = lay_out(&file, Arch::X86_64, &rules).unwrap();
+        assert_eq!(places(&info, &[".exit.text"]), [(RegionKind::Init, 0x21)]);
     }
 
     #[test]

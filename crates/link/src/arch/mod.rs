@@ -94,6 +94,11 @@ impl Arch {
         }
     }
 
+    /// `module_init_layout_section()`: a section of that name is laid out in the part that is freed after init.
+    pub(crate) fn module_init_layout_section(self, name: &[u8], rules: &LinkRules) -> bool {
+        self.module_init_section(name) || !rules.unload && self.module_exit_section(name)
+    }
+
     /// `ignore_undef_symbol()`: an undefined symbol of that name needs no definition.
     pub(crate) fn ignore_undef_symbol(self, name: &[u8]) -> bool {
         match self {

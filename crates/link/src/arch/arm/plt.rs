@@ -111,7 +111,7 @@ pub(crate) fn module_frob_arch_sections(info: &mut LoadInfo<'_>, rules: &LinkRul
             }
             previous = Some((record.key(), zero_addend));
         }
-        let part = usize::from(super::module_init_section(info.section_name(target)));
+        let part = usize::from(info.arch.module_init_layout_section(info.section_name(target), rules));
         slots[part] += count;
         sorted.push((index, records));
     }
