@@ -113,7 +113,7 @@ fn free_init<H: Host>(kernel: &mut Kernel, host: &mut H, id: ModuleId, numbers: 
 /// `trim_init_extable()`: the sorted table loses the entries of init code at both its ends.
 fn trim_init_extable<H: Host>(kernel: &mut Kernel, host: &mut H, id: ModuleId, init: &[ModuleMemory]) {
     let words = Words::of(kernel.profile.arch);
-    let relative = kernel.profile.patch.extable_relative;
+    let relative = kernel.profile.patch.extable_relative();
     let size = if relative { 12 } else { 2 * words.size() };
     let Some((mut base, mut count)) = kernel.module(id).map(|module| module.extable) else { return };
     let mut of_init = |index: u64, base: u64| {

@@ -268,7 +268,7 @@ pub(crate) fn find_module_sections(
     numbers: &mut Numbers,
 ) -> Result<(), Reason> {
     let param = kernel.profile.param_layout().size as u64;
-    let extable = if kernel.profile.patch.extable_relative {
+    let extable = if kernel.profile.patch.extable_relative() {
         12
     } else {
         2 * kernel.profile.arch.class().pointer_size()

@@ -211,7 +211,7 @@ fn find_module_sections(writer: &mut Writer<'_>, info: &LoadInfo<'_>) {
     let ksymtab = profile.rules.ksymtab.entry_size(profile.arch.class()) as u64;
     let prel = if profile.patch.prel32 { 4 } else { word };
     let jump = if profile.patch.jump_table_relative { 16 } else { 3 * word };
-    let extable = if profile.patch.extable_relative { 12 } else { 2 * word };
+    let extable = if profile.patch.extable_relative() { 12 } else { 2 * word };
     let own = [
         ("__param", profile.param_layout().size as u64, Field::Kp, Field::NumKp),
         ("__ksymtab", ksymtab, Field::Syms, Field::NumSyms),

@@ -4,7 +4,6 @@ use alloc::borrow::Cow;
 
 use lkm_link::Arch;
 use lkm_link::post::PatchProfile;
-use lkm_link::post::PatchRules;
 use lkm_link::rules::ArmPlt;
 use lkm_link::rules::LinkRules;
 use lkm_link::rules::MemoryModel;
@@ -38,7 +37,7 @@ pub(super) fn v4_0_arm() -> Profile {
         vermagic: Cow::Borrowed(b"4.0.0 SMP mod_unload ARMv7 p2v8 "),
         elf: super::elf(Arch::Arm, ElfGeneration::V4),
         link: LinkRules { ro_after_init: false, mod_kallsyms: false, ..link() },
-        patch: arm_patch(),
+        patch: PatchProfile::arm_4(),
         config: config(),
         rules: Rules {
             blacklist: Blacklist::None,
@@ -66,7 +65,7 @@ pub(super) fn v4_9_arm() -> Profile {
         vermagic: Cow::Borrowed(b"4.9.0 SMP mod_unload ARMv7 p2v8 "),
         elf: super::elf(Arch::Arm, ElfGeneration::V4),
         link: link(),
-        patch: arm_patch(),
+        patch: PatchProfile::arm_4(),
         config: config(),
         rules: Rules { kcrctab_entry: 4, ..rules() },
         module_struct: structs::UNKNOWN_32,
@@ -85,7 +84,7 @@ pub(super) fn v4_9_x86_64() -> Profile {
         vermagic: Cow::Borrowed(b"4.9.0 SMP mod_unload "),
         elf: super::elf(Arch::X86_64, ElfGeneration::V4),
         link: link(),
-        patch: x86_64_patch(),
+        patch: PatchProfile::x86_64_4_9(),
         config: config(),
         rules: Rules { kcrctab_entry: 8, ..rules() },
         module_struct: structs::UNKNOWN_64,
@@ -118,25 +117,6 @@ fn link() -> LinkRules {
         extended_modversions: false,
         missing_symbol_errno: false,
         check_shndx: false,
-    }
-}
-
-fn arm_patch() -> PatchProfile {
-    PatchProfile { sort: SortVersion::Textbook, ..PatchProfile::arm_6_1() }
-}
-
-/// The forms of alternatives and others were different; what is left was not.
-fn x86_64_patch() -> PatchProfile {
-    PatchProfile {
-        rules: PatchRules::ExTable
-            .union(PatchRules::SmpLocks)
-            .union(PatchRules::FtraceSort)
-            .union(PatchRules::FtraceNops)
-            .union(PatchRules::JumpTable),
-        sort: SortVersion::Textbook,
-        jump_table_relative: false,
-        prel32: false,
-        ..PatchProfile::x86_64_6_1()
     }
 }
 

@@ -65,8 +65,8 @@ fn x86<B: DerefMut<Target = [u8]>>(post: &mut Post<'_, '_, B>, site: u64) -> Res
     Ok(())
 }
 
-/// The BL to `__gnu_mcount_nc`, directly or through a PLT slot, becomes `add sp, sp, #4`: it undoes the push of the
-/// link register before it.
+/// The BL to `__gnu_mcount_nc`, directly or through a PLT slot, becomes `add sp, sp, #4` or `pop {lr}`: it undoes
+/// the push of the link register before it.
 fn arm<B: DerefMut<Target = [u8]>>(post: &mut Post<'_, '_, B>, site: u64) -> Result<(), WarningKind> {
     let code = post.image.slice(site, 4).ok_or(WarningKind::OutsideModule)?;
     let thumb = post.profile.thumb2;
@@ -90,7 +90,12 @@ fn arm<B: DerefMut<Target = [u8]>>(post: &mut Post<'_, '_, B>, site: u64) -> Res
             return Err(WarningKind::UnexpectedCode);
         }
     }
-    let nop = if thumb { [0x0d, 0xf1, 0x04, 0x0d] } else { 0xe28d_d004u32.to_le_bytes() };
+    let nop = match (thumb, post.profile.ftrace_pop) {
+        (false, false) => 0xe28d_d004u32.to_le_bytes(),
+        (true, false) => [0x0d, 0xf1, 0x04, 0x0d],
+        (false, true) => 0xe8bd_4000u32.to_le_bytes(),
+        (true, true) => [0x5d, 0xf8, 0x04, 0xeb],
+    };
     post.patch(Rule::FtraceNops, site, &nop);
     Ok(())
 }

@@ -1,6 +1,7 @@
 //! `__jump_table`: branches of static keys.
 
 use alloc::vec::Vec;
+use core::cmp::Ordering;
 use core::ops::DerefMut;
 
 use super::Post;
@@ -52,9 +53,15 @@ pub(super) fn apply<B: DerefMut<Target = [u8]>>(post: &mut Post<'_, '_, B>) {
         .enumerate()
         .map(|(index, raw)| read(post, field(table, index, size), raw))
         .collect();
-    heapsort(post.profile.sort, &mut entries, |a, b| a.key.cmp(&b.key).then(a.code.cmp(&b.code)));
+    let by_code = post.profile.jump_sort_code;
+    heapsort(post.profile.sort, &mut entries, |a, b| {
+        let by_code = if by_code { a.code.cmp(&b.code) } else { Ordering::Equal };
+        a.key.cmp(&b.key).then(by_code)
+    });
     for entry in &mut entries {
-        entry.flags = entry.flags & !INIT | if post.within_init(entry.code) { INIT } else { 0 };
+        if post.profile.jump_init_bit {
+            entry.flags = entry.flags & !INIT | if post.within_init(entry.code) { INIT } else { 0 };
+        }
     }
     let mut sorted = Vec::with_capacity(bytes.len());
     for (index, entry) in entries.iter().enumerate() {
@@ -284,6 +291,18 @@ mod tests {
         facts.static_keys.insert(FOREIGN, StaticKey { enabled: true, initially: true });
         bed.run_all(&PatchProfile::x86_64_6_1(), &facts).unwrap();
         assert_eq!(bed.get(TEXT, 5), [0xe9, 1, 0, 0, 0]);
+    }
+
+    /// 4.x: sorted by key alone, and bit 1 of the key is not touched.
+    #[test]
+    fn older_tables() {
+        let mut bed = Bed::new(Arch::Arm);
+        let (table, key) = (Bed::ARM_CORE + 0x1000, 0xc100_0000);
+        let init = Bed::ARM_INIT as u32;
+        bed.section("__jump_table", table, &words(&[init + 8, 0, key, init + 4, 0, key]));
+        bed.run_all(&PatchProfile::arm_4(), &PlainFacts::default()).unwrap();
+        // The textbook heapsort exchanges two equal entries.
+        assert_eq!(bed.get(table, 24), words(&[init + 4, 0, key, init + 8, 0, key]));
     }
 
     #[test]

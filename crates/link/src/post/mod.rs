@@ -44,6 +44,7 @@ pub use facts::StaticCallTarget;
 pub use facts::StaticKey;
 pub use facts::Trampoline;
 pub use profile::AlternativesForm;
+pub use profile::ExtableForm;
 pub use profile::OrcForm;
 pub use profile::PatchProfile;
 pub use profile::SrcuInit;

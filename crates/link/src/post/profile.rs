@@ -3,6 +3,17 @@
 use super::PatchRules;
 use crate::rules::SortVersion;
 
+/// Form of the entries of `__ex_table`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum ExtableForm {
+    /// Two addresses: 32-bit ARM.
+    Absolute,
+    /// Two relative numbers and one that is data: x86 from 5.16 on.
+    RelativeData,
+    /// Three relative numbers, the last that of the handler: x86 from 4.6 on.
+    RelativeHandler,
+}
+
 /// Form of `.altinstructions` and of its replacements.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum AlternativesForm {
@@ -88,6 +99,18 @@ impl StructOffsets {
         }),
     };
 
+    /// Linux 6.12 for x86_64, as Debian configures it.
+    pub const X86_64_6_12: StructOffsets = StructOffsets {
+        event_call_numbered: None,
+        event_call_type: 48,
+        event_call_funcs: 56,
+        event_call_print_fmt: 64,
+        event_call_module: 72,
+        srcu_sda: 8,
+        srcu_init: None,
+        ..StructOffsets::X86_64_6_1
+    };
+
     /// Linux 6.1 for 32-bit ARM, as Debian configures it.
     pub const ARM_6_1: StructOffsets = StructOffsets {
         static_key_entries: 4,
@@ -122,12 +145,16 @@ pub struct PatchProfile {
     pub rules: PatchRules,
     /// Which `sort()`.
     pub sort: SortVersion,
-    /// Entries of `__ex_table` are relative with a data word (x86, 12 bytes); else absolute pairs.
-    pub extable_relative: bool,
+    /// Form of `__ex_table`.
+    pub extable: ExtableForm,
     /// Entries of `__jump_table` are relative (x86, 16 bytes on 64 bits); else three absolute words.
     pub jump_table_relative: bool,
     /// Entries of `__tracepoints_ptrs` and the like are relative; else pointers.
     pub prel32: bool,
+    /// The jump table is sorted by code within a key (from 5.3), not by key alone.
+    pub jump_sort_code: bool,
+    /// Entries of the jump table tell whether their code is in init memory (from 4.20).
+    pub jump_init_bit: bool,
     /// x86: form of the alternatives.
     pub alternatives: AlternativesForm,
     /// x86: longest single NOP, in bytes: 8, or 11 from about 6.4 on.
@@ -136,6 +163,8 @@ pub struct PatchProfile {
     pub orc: OrcForm,
     /// x86: `.smp_locks` apply to all code of the core, not to `.text` alone (6.12).
     pub locks_in_all_text: bool,
+    /// ARM: profiling calls become `pop {lr}` (up to 5.17), not `add sp, sp, #4`.
+    pub ftrace_pop: bool,
     /// ARM: `CONFIG_THUMB2_KERNEL`.
     pub thumb2: bool,
     /// ARM: `CONFIG_ARM_LPAE`.
@@ -147,6 +176,11 @@ pub struct PatchProfile {
 }
 
 impl PatchProfile {
+    /// Entries of `__ex_table` are relative (12 bytes); else two pointers.
+    pub const fn extable_relative(&self) -> bool {
+        !matches!(self.extable, ExtableForm::Absolute)
+    }
+
     /// Linux 6.1 for x86_64 as Debian configures it.
     pub const fn x86_64_6_1() -> PatchProfile {
         PatchProfile {
@@ -156,13 +190,16 @@ impl PatchProfile {
                 .difference(PatchRules::PvTable)
                 .difference(PatchRules::AltSmp),
             sort: SortVersion::BottomUp,
-            extable_relative: true,
+            extable: ExtableForm::RelativeData,
             jump_table_relative: true,
             prel32: true,
+            jump_sort_code: true,
+            jump_init_bit: true,
             alternatives: AlternativesForm::Packed12,
             nop_max: 8,
             orc: OrcForm::EndBit,
             locks_in_all_text: false,
+            ftrace_pop: false,
             thumb2: false,
             lpae: false,
             smp_on_up: false,
@@ -170,8 +207,7 @@ impl PatchProfile {
         }
     }
 
-    /// Linux 6.12 for x86_64. Of the offsets in structures only that of `srcu_struct` differs from 6.1.
-    /// FineIBT and call depth tracking (`.cfi_sites`, `.call_sites`) are taken as off.
+    /// Linux 6.12 for x86_64 as Debian configures it. FineIBT and call depth tracking (`.cfi_sites`, `.call_sites`) are taken as off.
     pub const fn x86_64_6_12() -> PatchProfile {
         let base = PatchProfile::x86_64_6_1();
         PatchProfile {
@@ -181,7 +217,7 @@ impl PatchProfile {
             nop_max: 11,
             orc: OrcForm::Type,
             locks_in_all_text: true,
-            offsets: StructOffsets { srcu_sda: 8, srcu_init: None, ..base.offsets },
+            offsets: StructOffsets::X86_64_6_12,
             ..base
         }
     }
@@ -203,17 +239,60 @@ impl PatchProfile {
                 .union(PatchRules::JumpSites)
                 .union(PatchRules::SrcuInit),
             sort: SortVersion::BottomUp,
-            extable_relative: false,
+            extable: ExtableForm::Absolute,
             jump_table_relative: false,
             prel32: false,
+            jump_sort_code: true,
+            jump_init_bit: true,
             alternatives: AlternativesForm::Packed12,
             nop_max: 8,
             orc: OrcForm::EndBit,
             locks_in_all_text: false,
+            ftrace_pop: false,
             thumb2: false,
             lpae: false,
             smp_on_up: true,
             offsets: StructOffsets::ARM_6_1,
+        }
+    }
+
+    /// Linux 4.x for 32-bit ARM. Trace events are left alone: their structures differ.
+    pub const fn arm_4() -> PatchProfile {
+        PatchProfile {
+            rules: PatchRules::ExTable
+                .union(PatchRules::PvTable)
+                .union(PatchRules::AltSmp)
+                .union(PatchRules::FtraceSort)
+                .union(PatchRules::FtraceNops)
+                .union(PatchRules::JumpTable)
+                .union(PatchRules::StaticKeyEntries)
+                .union(PatchRules::JumpSites),
+            sort: SortVersion::Textbook,
+            jump_sort_code: false,
+            jump_init_bit: false,
+            ftrace_pop: true,
+            ..PatchProfile::arm_6_1()
+        }
+    }
+
+    /// Linux 4.9 for x86_64. Trace events, alternatives and calls through `pv_ops` are left alone: their structures
+    /// differ.
+    pub const fn x86_64_4_9() -> PatchProfile {
+        PatchProfile {
+            rules: PatchRules::ExTable
+                .union(PatchRules::SmpLocks)
+                .union(PatchRules::FtraceSort)
+                .union(PatchRules::FtraceNops)
+                .union(PatchRules::JumpTable)
+                .union(PatchRules::StaticKeyEntries)
+                .union(PatchRules::JumpSites),
+            sort: SortVersion::Textbook,
+            extable: ExtableForm::RelativeHandler,
+            jump_table_relative: false,
+            prel32: false,
+            jump_sort_code: false,
+            jump_init_bit: false,
+            ..PatchProfile::x86_64_6_1()
         }
     }
 }
