@@ -4,11 +4,14 @@ use lkm_kernel::Kernel;
 use lkm_module::Level;
 
 use crate::api::Call;
+use crate::cpu::Attempt;
+use crate::cpu::Exit;
 use crate::heap::HeapErrorKind;
 use crate::heap::Origin;
 use crate::machine::Machine;
 use crate::report::HeapObject;
 use crate::report::HeapReport;
+use crate::report::Stop;
 
 /// Reports kept; the first ones are those that matter.
 const REPORTS_MAX: usize = 200;
@@ -143,6 +146,19 @@ impl Call<'_> {
             return false;
         }
         self.machine.cpu.write(address, bytes).is_ok()
+    }
+
+    /// The function touched memory that is not there: an oops in it, on behalf of its caller.
+    pub(crate) fn bad_pointer(&mut self, address: u64) -> Stop {
+        let exit = Exit::Fault { attempt: Attempt::Read, address, size: 0, mapped: false };
+        self.machine.fault_in_kernel(self.kernel, exit)
+    }
+
+    /// The same for a write.
+    pub(crate) fn bad_pointer_write(&mut self, address: u64) -> Stop {
+        let mapped = self.machine.cpu.access(address).is_some();
+        let exit = Exit::Fault { attempt: Attempt::Write, address, size: 0, mapped };
+        self.machine.fault_in_kernel(self.kernel, exit)
     }
 
     /// A NUL-terminated string, read for the caller.

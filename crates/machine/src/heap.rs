@@ -269,9 +269,10 @@ impl Heap {
         self.arena_mut(address).ok_or(HeapErrorKind::InvalidFree)?.free(address, by, false)
     }
 
-    /// Frees an object of the kernel's own.
+    /// Frees an object of the kernel's own; nothing else.
     pub(crate) fn free_kernel(&mut self, address: u64) {
-        if let Some(arena) = self.arena_mut(address) {
+        let kernel = self.object(address).is_some_and(|object| matches!(object.origin, Origin::Kernel(_)));
+        if kernel && let Some(arena) = self.arena_mut(address) {
             let by = Site { address: 0, symbol: "".into(), module: "".into() };
             let _ = arena.free(address, by, true);
         }

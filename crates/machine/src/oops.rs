@@ -64,6 +64,12 @@ impl Machine {
         Err(self.oops(kernel, title, details))
     }
 
+    /// A fault inside a kernel function, at whose first instruction the processor stands.
+    pub(crate) fn fault_in_kernel(&mut self, kernel: &mut Kernel, exit: Exit) -> Stop {
+        let (title, details) = self.words(exit);
+        self.oops(kernel, title, details)
+    }
+
     /// `panic()` and what ends in it.
     pub(crate) fn panic(&mut self, kernel: &mut Kernel, title: String) -> Stop {
         // The processor stands in the function that was called: show the caller.

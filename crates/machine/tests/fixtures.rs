@@ -30,10 +30,15 @@ fn vermagic(file: &[u8]) -> &[u8] {
 
 impl Bench {
     fn new(arch: Arch) -> Bench {
+        Bench::with(arch, |_| {})
+    }
+
+    fn with(arch: Arch, change: impl FnOnce(&mut Config)) -> Bench {
         let file = fixture(arch, "hello");
         let profile = Profile::for_vermagic(arch, vermagic(&file)).expect("profile");
         let mut config = Config::new(arch);
         config.module_area = Some(profile.module_area.clone());
+        change(&mut config);
         Bench { kernel: Kernel::new(profile), machine: Machine::new(config).expect("machine") }
     }
 
@@ -78,5 +83,303 @@ fn hello_greets_and_leaves() {
         bench.logged(Level::Info, "hello: Goodbye, reader.");
         bench.clean();
         assert_eq!(bench.machine.calls(), [("_printk".to_owned(), 3)]);
+    }
+}
+
+#[test]
+fn parameters_of_every_type_are_seen_by_the_code() {
+    for arch in ARCHES {
+        let mut bench = Bench::new(arch);
+        let args =
+            "p_int=-5 p_ullong=18446744073709551615 p_charp=\"two words\" p_array=1,2,3 p_even=8 p_flag";
+        bench.load("params", args).unwrap_or_else(|error| panic!("{error:?}\n{}", bench.dump()));
+        let dump = bench.dump();
+        for part in
+            ["int=-5", "ullong=18446744073709551615", "charp=two words", "array[2]=3", "even=8 flag=1"]
+        {
+            assert!(dump.contains(part), "{part} is not in\n{dump}");
+        }
+        bench.unload("params");
+        bench.clean();
+    }
+}
+
+#[test]
+fn exports_are_called_across_modules() {
+    for arch in ARCHES {
+        let mut bench = Bench::new(arch);
+        bench.load("exporter", "").unwrap_or_else(|error| panic!("{error:?}\n{}", bench.dump()));
+        bench.load("user", "").unwrap_or_else(|error| panic!("{error:?}\n{}", bench.dump()));
+        bench.unload("user");
+        bench.unload("exporter");
+        bench.logged(Level::Info, "exporter: ready");
+        bench.clean();
+    }
+}
+
+#[test]
+fn init_that_fails_leaves_nothing() {
+    for arch in ARCHES {
+        let mut bench = Bench::new(arch);
+        let error = bench.load("init_einval", "").expect_err("init fails");
+        assert_eq!(error.errno(), lkm_module::Errno::EINVAL);
+        bench.logged(Level::Err, "init_einval: no device");
+        bench.clean();
+        assert_eq!(bench.kernel.modules().count(), 0);
+    }
+}
+
+#[test]
+fn init_may_return_a_positive_number() {
+    for arch in ARCHES {
+        let mut bench = Bench::new(arch);
+        bench.load("init_positive", "").unwrap_or_else(|error| panic!("{error:?}\n{}", bench.dump()));
+        bench.unload("init_positive");
+        bench.logged(Level::Info, "init_positive: gone");
+        bench.clean();
+    }
+}
+
+#[test]
+fn leaks_are_named() {
+    for arch in ARCHES {
+        let mut bench = Bench::new(arch);
+        bench.load("leak", "").unwrap_or_else(|error| panic!("{error:?}\n{}", bench.dump()));
+        bench.unload("leak");
+        let mut leaks: Vec<_> = bench
+            .machine
+            .leaks()
+            .into_iter()
+            .map(|leak| (leak.size, leak.allocated_by, leak.module))
+            .collect();
+        leaks.sort();
+        assert_eq!(leaks.iter().map(|leak| leak.0).collect::<Vec<_>>(), [40, 3000, 10000]);
+        for (_, by, module) in leaks {
+            assert!(
+                (by.starts_with("leak_init+") || by.starts_with("init_module+")) && by.ends_with(" [leak]"),
+                "{by}"
+            );
+            assert_eq!(module, "leak");
+        }
+    }
+}
+
+#[test]
+fn every_misuse_of_memory_is_found_where_it_happens() {
+    use lkm_machine::HeapErrorKind::*;
+    let bugs = [
+        ("over", OutOfBounds, true),
+        ("under", OutOfBounds, true),
+        ("far", OutOfBounds, false),
+        ("uaf", UseAfterFree, false),
+        ("uaf-write", UseAfterFree, true),
+        ("double-free", DoubleFree, false),
+        ("wild-free", InvalidFree, false),
+    ];
+    for arch in ARCHES {
+        for (bug, kind, write) in bugs {
+            let mut bench = Bench::new(arch);
+            bench
+                .load("memory", &format!("bug={bug}"))
+                .unwrap_or_else(|error| panic!("{error:?}\n{}", bench.dump()));
+            bench.logged(Level::Info, &format!("memory: done with {bug}"));
+            let [report] = bench.machine.heap_reports() else {
+                panic!("{arch:?} {bug}: {:#?}", bench.machine.heap_reports())
+            };
+            assert_eq!((report.kind, report.write), (kind, write), "{arch:?} {bug}");
+            assert!(report.at.ends_with(" [memory]") && report.at.contains("init"), "{report:?}");
+            let object = report.object.as_ref().expect("object");
+            assert_eq!(object.size, 40);
+            assert!(object.allocated_by.ends_with(" [memory]"));
+            assert_eq!(object.freed_by.is_some(), matches!(kind, UseAfterFree | DoubleFree), "{bug}");
+            bench.unload("memory");
+            assert!(bench.machine.leaks().is_empty());
+        }
+        let mut bench = Bench::new(arch);
+        bench.load("memory", "").expect("no bug");
+        bench.unload("memory");
+        bench.clean();
+    }
+}
+
+#[test]
+fn faults_end_init_and_the_machine_goes_on() {
+    let faults = [
+        ("null", "kernel NULL pointer dereference", "kernel NULL pointer dereference", "fault_read+"),
+        ("wild", "general protection fault", "paging request", "fault_read+"),
+        ("bug", "invalid opcode", "Oops - BUG", "init"),
+        ("text", "unable to handle page fault", "paging request", "fault_write+"),
+        ("exec", "unable to handle page fault", "paging request", "data+0x0/0x40 [oops]"),
+    ];
+    for arch in ARCHES {
+        for (how, x86, arm, at) in faults {
+            let mut bench = Bench::new(arch);
+            let error = bench.load("oops", &format!("how={how}"));
+            assert!(error.is_err(), "{how}\n{}", bench.dump());
+            let [oops] = bench.machine.oopses() else { panic!("{how}: {}", bench.dump()) };
+            let title = if arch == Arch::Arm { arm } else { x86 };
+            let title = if arch == Arch::Arm && how == "null" { "NULL pointer dereference" } else { title };
+            assert!(oops.title.contains(title), "{how}: {}", oops.title);
+            assert!(oops.at.contains(at) && oops.at.ends_with(" [oops]"), "{how}: {}", oops.at);
+            // The others are reached by a tail call, which leaves nothing behind.
+            if matches!(how, "text" | "exec") {
+                assert!(
+                    oops.backtrace.iter().any(|symbol| symbol.contains("init")),
+                    "{how}: {:?}",
+                    oops.backtrace
+                );
+            }
+            assert!(oops.instruction.is_some() || how == "exec", "{how}");
+            // The machine is as good as before.
+            bench.load("hello", "").unwrap_or_else(|error| panic!("{error:?}\n{}", bench.dump()));
+            bench.unload("hello");
+        }
+    }
+}
+
+#[test]
+fn warnings_are_survived() {
+    for arch in ARCHES {
+        let mut bench = Bench::new(arch);
+        bench.load("oops", "how=warn").unwrap_or_else(|error| panic!("{error:?}\n{}", bench.dump()));
+        let dump = bench.dump();
+        assert!(dump.contains("oops: warned") && dump.contains("WARNING: CPU: 0 PID: 100 at "), "{dump}");
+        assert!(dump.contains("oops.c:"), "{dump}");
+        bench.logged(Level::Info, "oops: survived warn");
+        bench.unload("oops");
+        bench.clean();
+    }
+}
+
+#[test]
+fn an_endless_loop_is_ended_by_either_budget() {
+    use lkm_machine::Budget;
+    use lkm_machine::Spent;
+    use lkm_machine::StopKind;
+    let large = u64::MAX;
+    let budgets = [
+        (Budget { instructions: 1_000_000, calls: large, time: None }, Spent::Instructions),
+        (
+            Budget { instructions: large, calls: large, time: Some(std::time::Duration::from_millis(50)) },
+            Spent::Time,
+        ),
+    ];
+    for arch in ARCHES {
+        for (budget, spent) in budgets {
+            let mut bench = Bench::with(arch, |config| config.budget = budget);
+            bench.load("oops", "how=loop").expect_err("endless");
+            assert_eq!(bench.machine.stops().len(), 1);
+            assert_eq!(bench.machine.stops()[0].kind, StopKind::Budget(spent));
+            assert!(bench.machine.stops()[0].at.ends_with(" [oops]"), "{:?}", bench.machine.stops());
+        }
+        let mut bench = Bench::with(arch, |config| config.budget.calls = 5);
+        bench.load("hello", "count=100").expect_err("too many calls");
+        assert_eq!(bench.machine.stops()[0].kind, StopKind::Budget(Spent::Calls));
+    }
+}
+
+#[test]
+fn an_import_without_an_implementation_is_named_with_its_caller() {
+    for arch in ARCHES {
+        let mut bench = Bench::new(arch);
+        bench.load("rare", "").expect_err("stopped");
+        bench.logged(Level::Info, "rare: before");
+        let [stop] = bench.machine.stops() else { panic!("{}", bench.dump()) };
+        let name = "zlib_inflate_workspacesize".to_owned();
+        assert_eq!(stop.kind, lkm_machine::StopKind::UnknownFunction { name });
+        assert!(stop.at.contains("init") && stop.at.ends_with(" [rare]"), "{}", stop.at);
+        assert!(bench.machine.oopses().is_empty());
+    }
+}
+
+#[test]
+fn per_cpu_data_has_its_template() {
+    for arch in ARCHES {
+        let mut bench = Bench::new(arch);
+        bench.load("percpu", "").unwrap_or_else(|error| panic!("{error:?}\n{}", bench.dump()));
+        bench.logged(Level::Info, "percpu: cpu 0 has tally 7");
+        bench.logged(Level::Info, "percpu: sum 7, this cpu now 8");
+        bench.unload("percpu");
+        bench.logged(Level::Info, "percpu: this cpu had 8");
+        bench.clean();
+    }
+}
+
+#[test]
+fn a_proc_file_is_read_and_written_through_the_module() {
+    for arch in ARCHES {
+        let mut bench = Bench::new(arch);
+        bench.load("procfile", "").unwrap_or_else(|error| panic!("{error:?}\n{}", bench.dump()));
+        let Bench { kernel, machine } = &mut bench;
+        let paths: Vec<_> = machine.files().into_iter().map(|file| file.path).collect();
+        assert_eq!(paths, ["/proc/procfile", "/proc/procfile/message"]);
+        let id = kernel.find_module(b"procfile").expect("module").id;
+        let file = machine.open_file(kernel, "/proc/procfile/message").expect("open");
+        assert_eq!(kernel.module(id).expect("module").refcount(), 1);
+        assert_eq!(machine.read_whole_file(kernel, file).expect("read"), b"message: nothing yet\nend\n");
+        assert_eq!(machine.write_file(kernel, file, b"changed\n").expect("write"), 8);
+        machine.close_file(kernel, file).expect("close");
+        let file = machine.open_file(kernel, "/proc/procfile/message").expect("open");
+        assert_eq!(machine.read_file(kernel, file, 9).expect("read"), b"message: ");
+        assert_eq!(machine.read_file(kernel, file, 100).expect("read"), b"changed\nend\n");
+        assert_eq!(machine.seek_file(kernel, file, 9).expect("seek"), 9);
+        assert_eq!(machine.read_file(kernel, file, 4).expect("read"), b"chan");
+        machine.close_file(kernel, file).expect("close");
+        assert_eq!(kernel.module(id).expect("module").refcount(), 0);
+        let missing = machine.open_file(kernel, "/proc/none").expect_err("missing");
+        assert_eq!(missing, lkm_machine::FileError::Errno(lkm_module::Errno::ENOENT));
+        bench.unload("procfile");
+        assert!(bench.machine.files().is_empty());
+        bench.clean();
+    }
+}
+
+#[test]
+fn a_character_device_is_used_through_the_module() {
+    for arch in ARCHES {
+        let mut bench = Bench::new(arch);
+        bench.load("chardev", "").unwrap_or_else(|error| panic!("{error:?}\n{}", bench.dump()));
+        let kinds: Vec<_> = bench.machine.registrations().iter().map(|item| item.kind).collect();
+        assert_eq!(kinds, ["device numbers", "character device", "class", "device"]);
+        let Bench { kernel, machine } = &mut bench;
+        assert_eq!(machine.files()[0].path, "/dev/chardev0");
+        let file = machine.open_file(kernel, "/dev/chardev0").expect("open");
+        assert_eq!(machine.read_whole_file(kernel, file).expect("read"), b"empty\n");
+        machine.seek_file(kernel, file, 0).expect("seek");
+        assert_eq!(machine.write_file(kernel, file, b"new content").expect("write"), 11);
+        machine.seek_file(kernel, file, 4).expect("seek");
+        assert_eq!(machine.read_whole_file(kernel, file).expect("read"), b"content");
+        // _IOR('k', 1, u32)
+        let mut length = [0; 4];
+        assert_eq!(machine.ioctl_file(kernel, file, 0x8004_6b01, &mut length).expect("ioctl"), 0);
+        assert_eq!(u32::from_le_bytes(length), 11);
+        let error = machine.ioctl_file(kernel, file, 1, &mut []).expect_err("unknown");
+        assert_eq!(error, lkm_machine::FileError::Errno(lkm_module::Errno::ENOTTY));
+        machine.close_file(kernel, file).expect("close");
+        assert!(machine.read_file(kernel, file, 1).is_err());
+        bench.logged(Level::Info, "chardev: opened, minor 0");
+        bench.logged(Level::Info, "chardev: closed");
+        bench.unload("chardev");
+        bench.clean();
+    }
+}
+
+#[test]
+fn a_misc_device_counts() {
+    for arch in ARCHES {
+        let mut bench = Bench::new(arch);
+        bench.load("miscdev", "").unwrap_or_else(|error| panic!("{error:?}\n{}", bench.dump()));
+        let Bench { kernel, machine } = &mut bench;
+        let file = machine.open_file(kernel, "/dev/miscdev").expect("open");
+        assert_eq!(machine.read_whole_file(kernel, file).expect("read"), b"0\n");
+        assert_eq!(machine.write_file(kernel, file, b"0x10\n").expect("write"), 5);
+        let error = machine.write_file(kernel, file, b"ten").expect_err("no number");
+        assert_eq!(error, lkm_machine::FileError::Errno(lkm_module::Errno::EINVAL));
+        machine.close_file(kernel, file).expect("close");
+        let file = machine.open_file(kernel, "/dev/miscdev").expect("open");
+        assert_eq!(machine.read_whole_file(kernel, file).expect("read"), b"16\n");
+        machine.close_file(kernel, file).expect("close");
+        bench.unload("miscdev");
+        bench.clean();
     }
 }

@@ -10,6 +10,7 @@ use crate::abi;
 use crate::cpu::Register;
 use crate::machine::Machine;
 use crate::report::Stop;
+use crate::report::StopKind;
 
 pub(crate) const FUNCTIONS: &[Function] = &[
     raw("__fentry__", back),
@@ -33,6 +34,12 @@ pub(crate) const FUNCTIONS: &[Function] = &[
     value("__aeabi_unwind_cpp_pr0", 0),
     value("__aeabi_unwind_cpp_pr1", 0),
     value("__aeabi_unwind_cpp_pr2", 0),
+    value("lkm_nothing", 0),
+    // Paravirtual operations that were not patched to plain instructions.
+    call("lkm_pv_trap", |call| {
+        let kind = StopKind::UnknownFunction { name: String::from("pv_ops") };
+        Err(call.machine.stop(call.kernel, kind))
+    }),
     call("__stack_chk_fail", |call| {
         let at = call.site().symbol.to_string();
         let text = format!("stack-protector: Kernel stack is corrupted in: {at}");

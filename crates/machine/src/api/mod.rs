@@ -1,5 +1,8 @@
 //! The functions and variables of the embedded kernel: tables of names with what they do.
 
+use std::collections::HashMap;
+use std::collections::HashSet;
+
 use lkm_kernel::Callee;
 use lkm_kernel::Kernel;
 use lkm_link::Arch;
@@ -13,9 +16,18 @@ use crate::memory::Plan;
 use crate::registry::Pair;
 use crate::report::Stop;
 
+mod arith;
 pub(crate) mod data;
 mod entry;
+pub(crate) mod files;
+mod pairs;
 mod print;
+pub(crate) mod seq;
+mod slab;
+mod string;
+mod sync;
+mod time;
+mod uaccess;
 
 pub(crate) use data::DATA;
 pub(crate) use data::Data;
@@ -67,8 +79,19 @@ const fn value(name: &'static str, value: i64) -> Function {
 
 /// All functions, in no order.
 pub(crate) fn functions() -> Vec<Function> {
-    let tables: [&[Function]; 2] = [entry::FUNCTIONS, print::FUNCTIONS];
-    tables.into_iter().flatten().copied().collect()
+    let tables: &[&[Function]] = &[
+        entry::FUNCTIONS,
+        print::FUNCTIONS,
+        slab::FUNCTIONS,
+        string::FUNCTIONS,
+        uaccess::FUNCTIONS,
+        seq::FUNCTIONS,
+        files::FUNCTIONS,
+        sync::FUNCTIONS,
+        time::FUNCTIONS,
+        arith::FUNCTIONS,
+    ];
+    tables.iter().copied().flatten().copied().chain(pairs::functions()).collect()
 }
 
 /// Whether the kernel exports a symbol for GPL modules only.
@@ -84,12 +107,39 @@ pub(crate) struct State {
     pub(crate) callee: Option<Callee>,
     /// The time that the variables show.
     pub(crate) jiffies: u64,
+    /// Slab caches by their address.
+    pub(crate) caches: HashMap<u64, slab::Cache>,
+    /// Locks that are held.
+    pub(crate) locks: HashSet<u64>,
+    /// Work that is being done.
+    pub(crate) working: HashSet<u64>,
+    /// Modules that were asked for and are not there.
+    pub(crate) requested: Vec<String>,
+    /// State of the random numbers.
+    pub(crate) random: u64,
+    /// Open files by the address of their `struct file`.
+    pub(crate) open: HashMap<u64, crate::file::Open>,
+    /// Files, devices, classes.
+    pub(crate) files: files::Files,
+    /// Open `seq_file`s by their address.
+    pub(crate) seqs: HashMap<u64, seq::Seq>,
 }
 
 impl State {
     pub(crate) fn new(plan: &Plan) -> State {
         let _ = plan;
-        State { callee: None, jiffies: 0 }
+        State {
+            callee: None,
+            jiffies: 0,
+            caches: HashMap::new(),
+            locks: HashSet::new(),
+            working: HashSet::new(),
+            requested: Vec::new(),
+            random: 1,
+            open: HashMap::new(),
+            files: files::Files::default(),
+            seqs: HashMap::new(),
+        }
     }
 }
 
