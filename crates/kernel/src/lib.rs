@@ -6,6 +6,26 @@
 //!
 //! [`init_module`] and [`finit_module`] load, [`delete_module`] removes; `load.rs` reads as the list of stages.
 //! Everything in which kernels differ is in a [`Profile`].
+//!
+//! ```
+//! use lkm_kernel::{Bookkeeper, Kernel, Profile, delete_module, init_module};
+//! # use lkm_module::elf::{Class, Endian, consts::*};
+//! # let mut object = lkm_module::testing::ObjectBuilder::new(Class::Elf64, Endian::Little, EM_X86_64);
+//! # let text = object.section(".text", SHT_PROGBITS, SHF_ALLOC | SHF_EXECINSTR, 16, &[0xc3]);
+//! # let init = object.global("init_module", text, 0);
+//! # let exit = object.global("cleanup_module", text, 0);
+//! # object.modinfo(&[("name", "hello"), ("license", "GPL"), ("vermagic", "6.1.0 SMP preempt mod_unload ")]);
+//! # object.this_module("hello", 0x380, Some((0x138, init)), Some((0x350, exit)));
+//! # let file = object.finish();
+//! let profile = Profile::by_name("linux-6.1-x86_64").expect("one of the known kernels");
+//! let mut host = Bookkeeper::new(&profile);
+//! let mut kernel = Kernel::new(profile);
+//! init_module(&mut kernel, &mut host, &file, Some(b"who=world"))?;
+//! assert_eq!(kernel.proc_modules(), "hello 12288 0 - Live 0xffffffffc0000000 (O)\n");
+//! assert!(host.log_text().contains("hello: unknown parameter 'who' ignored"));
+//! delete_module(&mut kernel, &mut host, Some(b"hello"), 0)?;
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
 #![no_std]
 #![forbid(unsafe_code)]
 

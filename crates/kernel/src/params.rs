@@ -246,8 +246,15 @@ fn unknown<H: Host>(kernel: &mut Kernel, host: &mut H, id: ModuleId, name: &[u8]
         module.async_probe_requested = value.and_then(|value| kstrtobool(value).ok()).unwrap_or(true);
         return;
     }
-    if dyndbg && name == b"dyndbg" {
-        return;
+    let mut name = name;
+    if dyndbg {
+        // `ddebug_dyndbg_param_cb()` takes what stands before a dot for a module and cuts it off in place: the line
+        // below shows that part.
+        let mut halves = name.splitn(2, |&byte| byte == b'.');
+        name = halves.next().unwrap_or(name);
+        if halves.next().unwrap_or(name) == b"dyndbg" {
+            return;
+        }
     }
     host.log(
         Level::Warning,
@@ -423,7 +430,7 @@ pub(crate) fn destroy_params<H: Host>(kernel: &mut Kernel, host: &mut H, id: Mod
     }
 }
 
-/// Reads a parameter as its file in sysfs shows it, newline included.
+/// Reads a parameter as its file in sysfs shows it. Only functions of a module can leave the newline out.
 pub(crate) fn show<H: Host>(kernel: &mut Kernel, host: &mut H, param: &Param) -> Result<Vec<u8>, Errno> {
     let words = Words::of(kernel.profile.arch);
     let mut text = match param.ops {
@@ -432,11 +439,11 @@ pub(crate) fn show<H: Host>(kernel: &mut Kernel, host: &mut H, param: &Param) ->
             let ops = ParamOps::read(host, words, array.ops);
             let mut text = Vec::new();
             for index in 0..array.count(host, words)? {
-                if index > 0 {
-                    text.push(b',');
+                // The comma takes the place of the newline before it.
+                if let Some(last) = text.last_mut() {
+                    *last = b',';
                 }
-                let one = show_one(kernel, host, param, ops, array.element(index))?;
-                text.extend_from_slice(one.strip_suffix(b"\n").unwrap_or(&one));
+                text.extend(show_one(kernel, host, param, ops, array.element(index))?);
                 if text.len() >= PAGE {
                     break;
                 }
@@ -445,9 +452,6 @@ pub(crate) fn show<H: Host>(kernel: &mut Kernel, host: &mut H, param: &Param) ->
         }
         ops => show_one(kernel, host, param, ops, param.arg)?,
     };
-    if text.last() != Some(&b'\n') {
-        text.push(b'\n');
-    }
     text.truncate(PAGE - 1);
     Ok(text)
 }
@@ -460,7 +464,11 @@ fn show_one<H: Host>(
     arg: u64,
 ) -> Result<Vec<u8>, Errno> {
     match ops {
-        ParamOps::Standard(standard) => param_ops::get(host, Words::of(kernel.profile.arch), standard, arg),
+        ParamOps::Standard(standard) => {
+            let mut text = param_ops::get(host, Words::of(kernel.profile.arch), standard, arg)?;
+            text.push(b'\n');
+            Ok(text)
+        }
         ParamOps::Custom { get: 0, .. } => Err(Errno::EPERM),
         ParamOps::Custom { get, .. } => {
             let page = host.kmalloc(PAGE as u64).ok_or(Errno::ENOMEM)?;

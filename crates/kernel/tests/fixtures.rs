@@ -558,3 +558,25 @@ fn struct_module_is_filled_in() {
     assert_eq!(Some(word(312)), module.init);
     assert_eq!(word(504), Taints::OOT_MODULE.union(Taints::UNSIGNED_MODULE).bits());
 }
+
+#[test]
+fn struct_module_is_filled_in_on_arm() {
+    let mut world = World::boot(ARCHES[1]);
+    let id = world.load("exporter", "");
+    let module = world.kernel.module(id).expect("is loaded").clone();
+    let word = |offset: u64| {
+        let bytes = world.host.bytes(module.this_module + offset, 4).expect("module memory");
+        u64::from(u32::from_le_bytes(bytes.try_into().expect("four bytes")))
+    };
+    let section = |name: &[u8]| {
+        module.sections.iter().find(|section| section.name == name).map_or(0, |section| section.address)
+    };
+    assert_eq!((word(140), word(148)), (section(b"__ksymtab"), 3));
+    assert_eq!((word(184), word(180)), (section(b"__ksymtab_gpl"), 2));
+    assert_eq!(Some(word(204)), module.init);
+    assert_eq!((word(256), word(260)), (module.core_address(), module.core_size()));
+    assert_eq!((word(304), word(308)), (0, 0), "the init part is gone");
+    assert_eq!(word(408), module.this_module + 412, "kallsyms are the kept ones");
+    assert_eq!(word(524), section(b"__mcount_loc"));
+    assert_eq!((word(0), word(564)), (0, 1), "LIVE, with the base reference");
+}
