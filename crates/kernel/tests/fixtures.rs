@@ -252,8 +252,11 @@ fn a_long_text_is_refused() {
 #[test]
 fn unknown_parameters_are_only_warned_of() {
     everywhere(|mut world| {
-        world.load("params", "nonsense=1 p_int=3 -- p_int=4 more");
+        let args = "nonsense=1 p_int=3 params.p_int=5 dyndbg x.dyndbg=+p async_probe -- p_int=4 more";
+        world.load("params", args);
         let log = world.log();
+        assert!(log.contains("<4>params: unknown parameter 'params' ignored\n"), "cut at the dot: {log}");
+        assert_eq!(log.matches("unknown parameter").count(), 2, "{log}");
         assert!(log.contains("<4>params: unknown parameter 'nonsense' ignored\n"), "{log}");
         assert!(log.contains("<4>params: parameters 'p_int=4 more' after `--' ignored\n"), "{log}");
         assert_eq!(world.param("p_int"), "3\n");
