@@ -328,7 +328,10 @@ fn number(bytes: &[u8], at: usize, size: usize) -> u64 {
 }
 
 /// Everything under /sys/module/NAME that can be read.
-fn sysfs(guest: &mut Guest<'_>, name: &str) -> Result<BTreeMap<String, std::result::Result<String, i64>>> {
+pub(crate) fn sysfs(
+    guest: &mut Guest<'_>,
+    name: &str,
+) -> Result<BTreeMap<String, std::result::Result<String, i64>>> {
     let numbers = guest.numbers();
     let mut files = BTreeMap::new();
     let mut batch = guest.batch();

@@ -83,7 +83,7 @@ pub(crate) fn run(input: &Input<'_>) -> Result<bool> {
 }
 
 /// The profile of the captured kernel.
-fn profile(input: &Input<'_>) -> Result<Profile> {
+pub(crate) fn profile(input: &Input<'_>) -> Result<Profile> {
     let arch = input.machine.arch();
     let name = match arch {
         Arch::X86_64 => "debian-6.1-amd64",

@@ -21,39 +21,33 @@ pub(crate) struct Numbers {
     pub(crate) open: u64,
     pub(crate) close: u64,
     pub(crate) mount: u64,
-    pub(crate) mkdir: u64,
     pub(crate) getdents64: u64,
     pub(crate) syslog: u64,
     pub(crate) init_module: u64,
     pub(crate) delete_module: u64,
     pub(crate) finit_module: u64,
-    pub(crate) readlink: u64,
 }
 
 const X86_64: Numbers = Numbers {
     open: 2,
     close: 3,
     mount: 165,
-    mkdir: 83,
     getdents64: 217,
     syslog: 103,
     init_module: 175,
     delete_module: 176,
     finit_module: 313,
-    readlink: 89,
 };
 
 const ARM: Numbers = Numbers {
     open: 5,
     close: 6,
     mount: 21,
-    mkdir: 39,
     getdents64: 217,
     syslog: 103,
     init_module: 128,
     delete_module: 129,
     finit_module: 379,
-    readlink: 85,
 };
 
 /// The agent's own: reads a file descriptor until its end.
@@ -123,9 +117,14 @@ impl Batch {
         let path = self.text(path);
         let open = self.call(numbers.open, &[path, Argument::Value(0), Argument::Value(0)]);
         let (buffer, address) = self.buffer(limit);
-        let read = self.call(READ_ALL, &[Argument::Result(open), address, Argument::Value(limit)]);
+        let read = self.read_all(Argument::Result(open), address, limit);
         self.call(numbers.close, &[Argument::Result(open)]);
         FileAnswer { open, read, buffer }
+    }
+
+    /// Reads a file descriptor until its end; the index of the step whose result is the length.
+    pub(crate) fn read_all(&mut self, fd: Argument, address: Argument, limit: u64) -> usize {
+        self.call(READ_ALL, &[fd, address, Argument::Value(limit)])
     }
 
     /// There is room for `files` more files of `size` bytes.

@@ -85,7 +85,8 @@ impl Edit {
     fn find(&self, name: &str) -> Option<usize> {
         let names = self.get(self.section_header(self.get(0, E_SHSTRNDX)?)?, SH_OFFSET)?;
         (1..self.get(0, E_SHNUM)?).find(|&index| {
-            let start = self.section_header(index).and_then(|header| self.get(header, SH_NAME)).map(|at| names + at);
+            let start =
+                self.section_header(index).and_then(|header| self.get(header, SH_NAME)).map(|at| names + at);
             let text = start.and_then(|start| self.bytes.get(start..));
             text.is_some_and(|text| text.starts_with(name.as_bytes()) && text.get(name.len()) == Some(&0))
         })
@@ -184,7 +185,8 @@ mod tests {
     #[test]
     fn a_field_is_changed_and_nothing_else() {
         for (arch, name) in [(Arch::X86_64, "x86_64"), (Arch::Arm, "arm")] {
-            let file = std::fs::read(crate::paths::root().join("fixtures").join(name).join("hello.ko")).unwrap();
+            let file =
+                std::fs::read(crate::paths::root().join("fixtures").join(name).join("hello.ko")).unwrap();
             let changed = Edit::new(arch, &file).section(".modinfo", SH_LINK, 77).unwrap().bytes;
             let (before, after) = (Elf::parse(&file).unwrap(), Elf::parse(&changed).unwrap());
             for (before, after) in before.sections.iter().zip(&after.sections) {
