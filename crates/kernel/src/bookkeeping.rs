@@ -111,7 +111,7 @@ impl Bookkeeper {
             allocations: 0,
             stand_ins: false,
             builtin: Vec::new(),
-            facts: PlainFacts::default(),
+            facts: PlainFacts { smp: true, ..PlainFacts::default() },
         }
     }
 

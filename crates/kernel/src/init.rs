@@ -63,7 +63,7 @@ fn do_one_initcall<H: Host>(
     id: ModuleId,
     init: u64,
 ) -> Result<i32, Reason> {
-    if initcall_blacklisted(kernel, id, init) {
+    if initcall_blacklisted(kernel, init) {
         return Err(Reason::InitcallBlacklisted);
     }
     let value = host.call(kernel, Callee::Init, init, &[]).map_err(|_| Reason::InitDied)?;
@@ -72,16 +72,14 @@ fn do_one_initcall<H: Host>(
     if value < 0 { Err(Reason::Init(value)) } else { Ok(value) }
 }
 
-/// `initcall_blacklisted()`: by the name of the init function.
-fn initcall_blacklisted(kernel: &Kernel, id: ModuleId, init: u64) -> bool {
+/// `initcall_blacklisted()`: by the symbol that an oops would name for the init function.
+fn initcall_blacklisted(kernel: &Kernel, init: u64) -> bool {
     let names = &kernel.options.initcall_blacklist;
-    let Some(module) = kernel.module(id).filter(|_| !names.is_empty()) else { return false };
-    let mut symbols = module.kallsyms.iter();
-    symbols.any(|symbol| {
-        symbol.value == init
-            && symbol.letter != b'U'
-            && names.iter().any(|name| name.as_bytes() == symbol.name)
-    })
+    if names.is_empty() {
+        return false;
+    }
+    let Some(place) = kernel.module_address_lookup(init) else { return false };
+    names.iter().any(|name| name.as_bytes() == place.symbol)
 }
 
 /// The init function failed.

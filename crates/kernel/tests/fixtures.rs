@@ -16,6 +16,7 @@ use lkm_kernel::Standard;
 use lkm_kernel::State;
 use lkm_kernel::Taints;
 use lkm_kernel::delete_module;
+use lkm_kernel::delete_module_by_id;
 use lkm_kernel::init_module;
 use lkm_module::Errno;
 use lkm_module::elf::Elf;
@@ -582,4 +583,65 @@ fn struct_module_is_filled_in_on_arm() {
     assert_eq!(word(408), module.this_module + 412, "kallsyms are the kept ones");
     assert_eq!(word(524), section(b"__mcount_loc"));
     assert_eq!((word(0), word(564)), (0, 1), "LIVE, with the base reference");
+}
+
+proptest::proptest! {
+    #![proptest_config(proptest::prelude::ProptestConfig::with_cases(150))]
+
+    #[test]
+    fn any_parameter_text_leaves_nothing(
+        words in proptest::collection::vec(
+            proptest::prop_oneof![
+                "p_[a-z]{3,8}(=[-+0-9a-fxYN,\"]{0,12})?",
+                "(p_array|p_names|p_bytes|p_charp|p_string|p_even|p_flag)=[0-9a-z,]{0,20}",
+                "[ -~]{0,12}",
+            ],
+            0..8,
+        ),
+        rest in proptest::collection::vec(proptest::prelude::any::<u8>(), 0..20),
+    ) {
+        let mut text = words.join(" ").into_bytes();
+        text.extend(rest);
+        for arch in ARCHES {
+            let mut world = World::boot(arch);
+            world.host.stand_ins = true;
+            let file = fixture(arch.0, "params.ko");
+            let loaded = init_module(&mut world.kernel, &mut world.host, &file, Some(&text));
+            match loaded {
+                Ok(_) => proptest::prop_assert_eq!(world.remove("params", 0), Ok(())),
+                Err(error) => proptest::prop_assert_eq!(error.stage, Stage::ParseArgs),
+            }
+            proptest::prop_assert!(world.host.is_clean());
+            proptest::prop_assert_eq!(world.kernel.modules().count(), 0);
+        }
+    }
+
+    #[test]
+    fn damaged_fixtures_leave_nothing(
+        name in proptest::sample::select(vec!["hello", "params", "exporter", "percpu", "user"]),
+        changes in proptest::collection::vec((0usize..1 << 20, proptest::prelude::any::<u8>()), 1..8),
+        cut in 0usize..40,
+    ) {
+        for arch in ARCHES {
+            let mut file = fixture(arch.0, &format!("{name}.ko"));
+            for &(at, value) in &changes {
+                let at = at % file.len();
+                file[at] = value;
+            }
+            if cut < 4 {
+                file.truncate(file.len() / (cut + 1));
+            }
+            let mut world = World::boot(arch);
+            world.host.stand_ins = true;
+            let loaded = init_module(&mut world.kernel, &mut world.host, &file, Some(b"p_charp=x p_names=a,b"));
+            if let Ok(id) = loaded {
+                let _ = world.kernel.proc_kallsyms();
+                if delete_module_by_id(&mut world.kernel, &mut world.host, id, O_TRUNC).is_err() {
+                    continue;
+                }
+            }
+            proptest::prop_assert!(world.host.is_clean());
+            proptest::prop_assert_eq!(world.kernel.modules().count(), 0);
+        }
+    }
 }
