@@ -231,6 +231,8 @@ pub enum Field {
     BpfRawEvents,
     BtfDataSize,
     BtfData,
+    BtfBaseDataSize,
+    BtfBaseData,
     JumpEntries,
     NumJumpEntries,
     NumTraceBprintkFmt,
@@ -348,13 +350,18 @@ fn words(vermagic: &[u8]) -> impl Iterator<Item = &[u8]> {
     vermagic.split(|&byte| byte == b' ').skip(1).filter(|word| !word.is_empty())
 }
 
-/// Debian releases have an ABI number and a flavour: `6.1.0-56-cloud-amd64`.
+/// Debian releases end with a flavour, behind an ABI number (`6.1.0-56-cloud-amd64`) or a mark of the release
+/// (`6.12.117+deb12-cloud-amd64`).
 fn is_debian_release(vermagic: &[u8]) -> bool {
     let release = vermagic.split(|&byte| byte == b' ').next().unwrap_or(&[]);
-    let mut parts = release.split(|&byte| byte == b'-').skip(1);
-    let abi = parts.next().is_some_and(|part| !part.is_empty() && part.iter().all(u8::is_ascii_digit));
-    let flavour = parts.last().unwrap_or(&[]);
-    abi && [&b"amd64"[..], b"armmp", b"arm64", b"686", b"lpae", b"pae"].contains(&flavour)
+    let mut parts = release.split(|&byte| byte == b'-');
+    let version = parts.next().unwrap_or(&[]);
+    let abi = parts.next().unwrap_or(&[]);
+    let numbered = !abi.is_empty() && abi.iter().all(u8::is_ascii_digit);
+    let marked = version.windows(4).any(|mark| mark == b"+deb" || mark == b"+bpo");
+    let flavour = parts.last().unwrap_or(abi);
+    let known = [&b"amd64"[..], b"armmp", b"arm64", b"686", b"lpae", b"pae"].contains(&flavour);
+    (numbered || marked) && known
 }
 
 /// Major and minor number at the start of a vermagic.
@@ -393,6 +400,10 @@ mod tests {
         assert_eq!(
             name(Arch::Arm, b"6.1.0-50-armmp SMP mod_unload modversions ARMv7 p2v8 "),
             Some("debian-6.1-armmp")
+        );
+        assert_eq!(
+            name(Arch::X86_64, b"6.12.43+deb13-amd64 SMP preempt mod_unload modversions "),
+            Some("debian-6.12-amd64")
         );
         assert_eq!(name(Arch::Arm, b"4.0.0 SMP mod_unload ARMv7 p2v8 "), Some("linux-4.0-arm"));
         assert_eq!(name(Arch::X86_64, b"6.12.9 SMP preempt mod_unload "), Some("linux-6.12-x86_64"));

@@ -230,6 +230,9 @@ fn find_module_sections(writer: &mut Writer<'_>, info: &LoadInfo<'_>) {
     let (btf, size) = info.any_section_objs(b".BTF", 1);
     writer.pointer(Field::BtfData, btf);
     writer.u32(Field::BtfDataSize, size);
+    let (btf, size) = info.any_section_objs(b".BTF.base", 1);
+    writer.pointer(Field::BtfBaseData, btf);
+    writer.u32(Field::BtfBaseDataSize, size);
     let (bugs, count) = info.any_section_objs(b"__bug_table", 12);
     writer.pointer(Field::BugTable, bugs);
     writer.u32(Field::NumBugs, count);

@@ -461,7 +461,7 @@ fn taints_of_a_failed_load_stay_with_6_1_only() {
     assert_eq!(world.kernel.taints, Taints::OOT_MODULE);
 
     let mut world = World::boot("debian-6.12-amd64");
-    let mut draft = draft.tag("vermagic", "6.12.117-cloud-amd64 SMP preempt mod_unload modversions ");
+    let mut draft = draft.tag("vermagic", "6.12.117+deb12-cloud-amd64 SMP preempt mod_unload modversions ");
     draft.size = 0x500;
     let mut object = draft.builder();
     object.section(".bad", SHT_PROGBITS, SHF_WRITE | SHF_EXECINSTR, 1, b"x");
@@ -638,7 +638,7 @@ fn two_sections_of_one_name() {
     world.accepts(&twice(Draft::new("m")), &format!("{UNSIGNED}{line}"));
     assert!(world.kernel.sysfs_list(b"m/sections").is_none());
     let mut draft =
-        Draft::new("m").tag("vermagic", "6.12.117-cloud-amd64 SMP preempt mod_unload modversions ");
+        Draft::new("m").tag("vermagic", "6.12.117+deb12-cloud-amd64 SMP preempt mod_unload modversions ");
     draft.size = 0x500;
     let mut world = World::boot("debian-6.12-amd64");
     world.refuses(&twice(draft), Errno::EEXIST, Stage::ModSysfsSetup, &format!("{UNSIGNED}{line}"));
@@ -862,7 +862,7 @@ fn a_name_that_is_coming_is_waited_for() {
 fn seven_types_of_memory() {
     let mut world = World::boot("debian-6.12-amd64");
     let mut draft =
-        Draft::new("m").tag("vermagic", "6.12.117-cloud-amd64 SMP preempt mod_unload modversions ");
+        Draft::new("m").tag("vermagic", "6.12.117+deb12-cloud-amd64 SMP preempt mod_unload modversions ");
     draft.size = 0x500;
     let id = world.accepts(&draft.file(), UNSIGNED);
     let module = world.kernel.module(id).expect("is loaded");

@@ -1,4 +1,4 @@
-//! Linux 6.12: Debian 13's kernel and its vanilla variants.
+//! Linux 6.12: Debian's kernel and the vanilla variants.
 
 use alloc::borrow::Cow;
 
@@ -18,15 +18,15 @@ use crate::profile::Profile;
 use crate::profile::Rules;
 use crate::profile::TaintTiming;
 
-/// linux-image-6.12.117 for clouds.
+/// linux-image-6.12.117+deb12-cloud-amd64
 pub(super) fn debian_amd64() -> Profile {
     let older = v6_1::debian_amd64();
     Profile {
         name: "debian-6.12-amd64",
-        about: "Debian 13, 6.12.117 for clouds",
+        about: "Debian, 6.12.117+deb12-cloud-amd64",
         version: (6, 12),
-        release: Cow::Borrowed("6.12.117-cloud-amd64"),
-        vermagic: Cow::Borrowed(b"6.12.117-cloud-amd64 SMP preempt mod_unload modversions "),
+        release: Cow::Borrowed("6.12.117+deb12-cloud-amd64"),
+        vermagic: Cow::Borrowed(b"6.12.117+deb12-cloud-amd64 SMP preempt mod_unload modversions "),
         elf: ElfRules { this_module_size: Some(0x500), ..elf(older.elf) },
         link: link(older.link),
         patch: PatchProfile::x86_64_6_12(),
