@@ -143,13 +143,11 @@ impl KernelFacts for LiveFacts<'_> {
         }
     }
 
-    fn its_thunk(&self, _: u8) -> Option<u64> {
-        None
-    }
-
     fn return_thunk(&self) -> ReturnThunk {
         let thunk = || self.kernel.u64(self.kernel.symbol("x86_return_thunk")?);
+        let its = self.kernel.symbol("its_return_thunk");
         match thunk() {
+            Some(thunk) if self.cpu_has(RETHUNK) && Some(thunk) == its => ReturnThunk::ItsThunk(thunk),
             Some(thunk) if self.cpu_has(RETHUNK) => ReturnThunk::Thunk(thunk),
             _ => ReturnThunk::Ret,
         }

@@ -4,6 +4,7 @@ use alloc::borrow::ToOwned;
 use alloc::collections::BTreeMap;
 use alloc::collections::BTreeSet;
 use alloc::string::String;
+use alloc::vec::Vec;
 
 /// A function of the `pv_ops` table.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -114,8 +115,12 @@ pub trait KernelFacts {
     /// x86: what becomes of retpolines.
     fn retpolines(&self) -> Retpolines;
 
-    /// x86: the thunk that the kernel made for indirect branches through register `number` on ITS CPUs.
-    fn its_thunk(&self, number: u8) -> Option<u64>;
+    /// x86: address of the `index`th page that the kernel allocated for this module's thunks of indirect branches on
+    /// ITS CPUs.
+    fn its_page(&self, index: usize) -> Option<u64> {
+        let _ = index;
+        None
+    }
 
     /// x86: what becomes of returns.
     fn return_thunk(&self) -> ReturnThunk;
@@ -153,8 +158,8 @@ pub struct PlainFacts {
     pub pv_ops_address: u64,
     /// What becomes of retpolines.
     pub retpolines: Retpolines,
-    /// ITS thunks by register.
-    pub its_thunks: BTreeMap<u8, u64>,
+    /// Pages for ITS thunks.
+    pub its_pages: Vec<u64>,
     /// What becomes of returns.
     pub return_thunk: ReturnThunk,
     /// The kernel patched itself for a single CPU.
@@ -206,8 +211,8 @@ impl KernelFacts for PlainFacts {
         self.retpolines
     }
 
-    fn its_thunk(&self, number: u8) -> Option<u64> {
-        self.its_thunks.get(&number).copied()
+    fn its_page(&self, index: usize) -> Option<u64> {
+        self.its_pages.get(index).copied()
     }
 
     fn return_thunk(&self) -> ReturnThunk {

@@ -314,8 +314,8 @@ mod tests {
         fn retpolines(&self) -> Retpolines {
             Retpolines::Indirect { lfence: self.0 & 1 == 0, its: self.0 & 2 == 0 }
         }
-        fn its_thunk(&self, _: u8) -> Option<u64> {
-            Some(self.0)
+        fn its_page(&self, index: usize) -> Option<u64> {
+            (index < 2).then_some(self.0)
         }
         fn return_thunk(&self) -> ReturnThunk {
             ReturnThunk::ItsThunk(self.0)

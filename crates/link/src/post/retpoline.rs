@@ -47,9 +47,11 @@ pub(super) fn apply<B: DerefMut<Target = [u8]>>(post: &mut Post<'_, '_, B>) {
     let Some(table) = post.last_section(".retpoline_sites") else { return };
     let Some(bytes) = post.bytes(RULE, table) else { return };
     let thunks = Thunks::new(post.facts);
+    let mut its_thunks = ItsThunks::default();
     for (index, raw) in bytes.chunks_exact(4).enumerate() {
         let site = relative(table.address.wrapping_add(index as u64 * 4), s32(raw, 0));
-        match replacement(post, &thunks, site, lfence, its) {
+        let its_thunks = its.then_some(&mut its_thunks);
+        match replacement(post, &thunks, site, lfence, its_thunks) {
             Ok(mut code) => {
                 x86_code::optimize_nops(&mut code, &[], post.profile.nop_max);
                 post.patch(RULE, site, &code);
@@ -79,13 +81,38 @@ impl Thunks {
     }
 }
 
+/// Places for the thunks of ITS CPUs: each branch gets one of its own, in the upper half of a cache line.
+#[derive(Debug, Default)]
+struct ItsThunks {
+    pages: usize,
+    offset: u64,
+}
+
+impl ItsThunks {
+    /// `its_allocate_thunk`
+    fn next(&mut self, facts: &dyn KernelFacts, register: u8) -> Option<u64> {
+        // jmp *%reg; int3
+        let size = 3 + u64::from(register / 8);
+        if self.pages == 0 || self.offset + size > 4096 {
+            self.pages += 1;
+            self.offset = 32;
+        }
+        if (self.offset + size - 1) % 64 < 32 {
+            self.offset = (self.offset.saturating_sub(1) | 0x3f) + 33;
+        }
+        let thunk = facts.its_page(self.pages - 1)?.wrapping_add(self.offset);
+        self.offset += size;
+        Some(thunk)
+    }
+}
+
 /// The code for one site, as long as the instruction that stands there.
 fn replacement<B: DerefMut<Target = [u8]>>(
     post: &Post<'_, '_, B>,
     thunks: &Thunks,
     site: u64,
     lfence: bool,
-    its: bool,
+    its: Option<&mut ItsThunks>,
 ) -> Result<Vec<u8>, WarningKind> {
     let code = post.code(site).ok_or(WarningKind::OutsideModule)?;
     let insn = x86_insn::decode(code).ok_or(WarningKind::Undecodable)?;
@@ -108,8 +135,10 @@ fn replacement<B: DerefMut<Target = [u8]>>(
         out.extend([0x0f, 0xae, 0xe8]);
     }
     let last = site.wrapping_add(out.len() as u64).wrapping_add(1 + u64::from(register / 8));
-    if its && last & 0x20 == 0 {
-        let thunk = post.facts.its_thunk(register).ok_or(WarningKind::UnknownFact)?;
+    if let Some(its) = its
+        && last & 0x20 == 0
+    {
+        let thunk = its.next(post.facts, register).ok_or(WarningKind::UnknownFact)?;
         return Ok(branch_to_thunk(site, &insn, thunk));
     }
     if register >= 8 {
@@ -164,7 +193,7 @@ mod tests {
         bed.section(".retpoline_sites", table, &words(&[rel(table, TEXT)]));
         let mut facts = PlainFacts::default().with_symbol("__x86_indirect_thunk_array", THUNKS_AT);
         facts.retpolines = retpolines;
-        facts.its_thunks.insert(0, Bed::X86_CORE + 0x2000);
+        facts.its_pages.push(Bed::X86_CORE + 0x2000);
         bed.run(&PatchProfile::x86_64_6_1(), &facts, |post| post.module_finalize()).unwrap();
         bed.get(TEXT, code.len()).to_vec()
     }
@@ -207,9 +236,25 @@ mod tests {
         assert_eq!(patched(&to_thunk(&[0x0f, 0x84], 0), PLAIN), [0x75, 0x04, 0xff, 0xe0, 0xcc, 0x90]);
     }
 
+    /// No thunk's branch ends in the lower half of a cache line, and none crosses a page.
+    #[test]
+    fn its_thunks_fill_upper_halves() {
+        let facts = PlainFacts { its_pages: [0x1_0000, 0x2_0000].to_vec(), ..PlainFacts::default() };
+        let mut thunks = ItsThunks::default();
+        let mut last = 0;
+        for index in 0..900 {
+            let register = if index % 3 == 0 { 8 } else { 1 };
+            let thunk = thunks.next(&facts, register).unwrap();
+            let end = thunk + 2 + u64::from(register / 8);
+            assert!(thunk > last && end % 64 >= 32 && thunk & !0xfff == end & !0xfff, "{thunk:#x}");
+            last = end;
+        }
+        assert!(last > 0x2_0000 && thunks.pages == 2);
+    }
+
     #[test]
     fn its_thunks_in_lower_halves() {
-        // TEXT is the start of a cache line; the distance to the thunk at +0x2000
-        assert_eq!(patched(&to_thunk(&[0xe8], 0), ITS), [0xe8, 0xfb, 0x1f, 0, 0]);
+        // TEXT is the start of a cache line; the distance to the first thunk at +0x2020
+        assert_eq!(patched(&to_thunk(&[0xe8], 0), ITS), [0xe8, 0x1b, 0x20, 0, 0]);
     }
 }
