@@ -1,7 +1,5 @@
 //! What a machine offers to the loader.
 
-use alloc::collections::BTreeMap;
-use alloc::collections::BTreeSet;
 use alloc::vec::Vec;
 use core::fmt;
 use core::ops::DerefMut;
@@ -9,9 +7,12 @@ use core::ops::DerefMut;
 use lkm_link::Region;
 use lkm_link::RegionKind;
 use lkm_link::post::KernelFacts;
-use lkm_link::post::PlainFacts;
+use lkm_link::post::PvOp;
 use lkm_link::post::Retpolines;
 use lkm_link::post::ReturnThunk;
+use lkm_link::post::StaticCallTarget;
+use lkm_link::post::StaticKey;
+use lkm_link::post::Trampoline;
 use lkm_link::relocate::RelocEvent;
 use lkm_module::Errno;
 use lkm_module::Level;
@@ -192,7 +193,7 @@ pub trait Host {
 
     /// What the kernel knows and the later changes of the bytes depend on.
     fn facts(&self) -> &dyn KernelFacts {
-        &NO_FACTS
+        &NoFacts
     }
 
     /// Checks the signature of a module: ENOKEY if its key is not known, EKEYREJECTED if it is wrong.
@@ -214,20 +215,57 @@ pub trait Host {
     }
 }
 
-/// The facts of a host that has none.
-static NO_FACTS: PlainFacts = PlainFacts {
-    symbols: BTreeMap::new(),
-    features: BTreeSet::new(),
-    pv_ops: BTreeMap::new(),
-    pv_ops_address: 0,
-    retpolines: Retpolines::Keep,
-    its_thunks: BTreeMap::new(),
-    return_thunk: ReturnThunk::Ret,
-    up_patched: false,
-    smp: true,
-    pv_offset: None,
-    static_keys: BTreeMap::new(),
-    static_calls: BTreeMap::new(),
-    trampolines: BTreeMap::new(),
-    text: 0..0,
-};
+/// The facts of a host that has none: an SMP machine without optional features, whose static keys are as they were
+/// declared.
+#[derive(Debug)]
+struct NoFacts;
+
+impl KernelFacts for NoFacts {
+    fn symbol(&self, _: &str) -> Option<u64> {
+        None
+    }
+
+    fn cpu_has(&self, _: u16) -> bool {
+        false
+    }
+
+    fn pv_op(&self, _: u8) -> Option<PvOp> {
+        None
+    }
+
+    fn pv_slot(&self, _: u64) -> Option<PvOp> {
+        None
+    }
+
+    fn retpolines(&self) -> Retpolines {
+        Retpolines::Keep
+    }
+
+    fn return_thunk(&self) -> ReturnThunk {
+        ReturnThunk::Ret
+    }
+
+    fn up_patched(&self) -> bool {
+        false
+    }
+
+    fn is_smp(&self) -> bool {
+        true
+    }
+
+    fn pv_offset(&self) -> Option<i64> {
+        None
+    }
+
+    fn static_key(&self, _: u64) -> Option<StaticKey> {
+        None
+    }
+
+    fn static_call(&self, _: u64) -> Option<StaticCallTarget> {
+        None
+    }
+
+    fn static_call_trampoline(&self, _: u64) -> Trampoline {
+        Trampoline::NotText
+    }
+}

@@ -31,7 +31,7 @@ pub(crate) fn do_init_module<H: Host>(
         host.event(&Event::BeforeInit { module });
     }
     let init = kernel.module(id).and_then(|module| module.init);
-    match init.map_or(Ok(0), |init| do_one_initcall(kernel, host, id, init)) {
+    match init.map_or(Ok(0), |init| do_one_initcall(kernel, host, init)) {
         Ok(0) => {}
         Ok(value) => {
             let Some(module) = kernel.module(id) else { return Ok(()) };
@@ -57,12 +57,7 @@ pub(crate) fn do_init_module<H: Host>(
 }
 
 /// `do_one_initcall()`: a negative value is an error, any other is success.
-fn do_one_initcall<H: Host>(
-    kernel: &mut Kernel,
-    host: &mut H,
-    id: ModuleId,
-    init: u64,
-) -> Result<i32, Reason> {
+fn do_one_initcall<H: Host>(kernel: &mut Kernel, host: &mut H, init: u64) -> Result<i32, Reason> {
     if initcall_blacklisted(kernel, init) {
         return Err(Reason::InitcallBlacklisted);
     }

@@ -359,7 +359,7 @@ fn is_debian_release(vermagic: &[u8]) -> bool {
     let abi = parts.next().unwrap_or(&[]);
     let numbered = !abi.is_empty() && abi.iter().all(u8::is_ascii_digit);
     let marked = version.windows(4).any(|mark| mark == b"+deb" || mark == b"+bpo");
-    let flavour = parts.last().unwrap_or(abi);
+    let flavour = parts.next_back().unwrap_or(abi);
     let known = [&b"amd64"[..], b"armmp", b"arm64", b"686", b"lpae", b"pae"].contains(&flavour);
     (numbered || marked) && known
 }
