@@ -60,6 +60,12 @@ impl Machine {
             self.cpu.set(Register::Pc, fixup);
             return Ok(());
         }
+        if let Exit::Fault { attempt: Attempt::Read | Attempt::Write, address, .. } = exit
+            && let Some(n) = self.slots.stand_in_at(address)
+        {
+            let name = lkm_module::Text(self.slots.stand_in_name(n)).to_string();
+            return Err(self.stop(kernel, StopKind::UnknownVariable { name }));
+        }
         let (title, details) = self.words(exit);
         Err(self.oops(kernel, title, details))
     }
@@ -254,6 +260,11 @@ impl Machine {
                 Some(text)
             }
             Arch::Arm => {
+                // What BUG() is made of has no mnemonic in the decoder.
+                let word = u32::from_le_bytes(*code.first_chunk::<4>()?);
+                if word & 0xfff0_00f0 == 0xe7f0_00f0 {
+                    return Some(format!("udf #{}", word >> 4 & 0xfff0 | word & 0xf));
+                }
                 let decoder = yaxpeax_arm::armv7::InstDecoder::armv7();
                 let instruction = decoder.decode(&mut U8Reader::new(code)).ok()?;
                 let _ = instruction.len();

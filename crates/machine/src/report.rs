@@ -20,6 +20,11 @@ pub enum StopKind {
         /// Its name.
         name: String,
     },
+    /// It used a variable of the kernel that does not exist here.
+    UnknownVariable {
+        /// Its name.
+        name: String,
+    },
     /// A budget is spent.
     Budget(Spent),
     /// It waits for an interrupt that will never come (`hlt`, `wfi`).
@@ -41,6 +46,9 @@ impl fmt::Display for StopKind {
             StopKind::Oops => f.write_str("oops"),
             StopKind::UnknownFunction { name } => {
                 write!(f, "call of {name}, which the embedded kernel does not implement")
+            }
+            StopKind::UnknownVariable { name } => {
+                write!(f, "use of {name}, a variable that the embedded kernel does not have")
             }
             StopKind::Budget(spent) => write!(f, "the budget of {spent} is spent"),
             StopKind::Halt => f.write_str("halted, waiting for an interrupt that cannot come"),

@@ -22,6 +22,10 @@ static FUNCTIONS: LazyLock<Vec<Function>> = LazyLock::new(|| {
     functions
 });
 
+/// Where the slots of names that nothing implements begin behind the first function, and the distance of two.
+const STAND_INS: u64 = 0x2_0000;
+const STAND_IN: u64 = 1024;
+
 /// Index of a function by name.
 static BY_NAME: LazyLock<HashMap<&'static str, usize>> =
     LazyLock::new(|| FUNCTIONS.iter().enumerate().map(|(n, function)| (function.name, n)).collect());
@@ -105,6 +109,18 @@ impl Slots {
         self.functions.start + (n as u64 + 1) * SLOT
     }
 
+    /// Stand-ins lie apart, each with room for a variable of its size: which of them are variables is only known
+    /// when they are used.
+    fn stand_in_slot(&self, n: usize) -> u64 {
+        self.functions.start + STAND_INS + n as u64 * STAND_IN
+    }
+
+    /// The number of the stand-in that an address lies in.
+    pub(crate) fn stand_in_at(&self, address: u64) -> Option<usize> {
+        let distance = address.checked_sub(self.functions.start + STAND_INS)?;
+        usize::try_from(distance / STAND_IN).ok().filter(|&n| n < self.stand_ins.len())
+    }
+
     /// The address of a function or variable that is implemented.
     pub(crate) fn address(&self, name: &str) -> Option<u64> {
         if let Some(&n) = BY_NAME.get(name) {
@@ -136,12 +152,11 @@ impl Slots {
 
     /// A slot for a name that nothing implements.
     pub(crate) fn stand_in(&mut self, name: &[u8]) -> Option<u64> {
-        let first = FUNCTIONS.len();
         let n = match self.by_name.get(name) {
             Some(&n) => n,
             None => {
                 let n = self.stand_ins.len();
-                if self.slot(first + n) >= self.functions.end {
+                if self.stand_in_slot(n + 1) > self.functions.end {
                     return None;
                 }
                 self.stand_ins.push(name.to_vec());
@@ -149,7 +164,7 @@ impl Slots {
                 n
             }
         };
-        Some(self.slot(first + n))
+        Some(self.stand_in_slot(n))
     }
 
     /// The name of a stand-in.
@@ -160,29 +175,32 @@ impl Slots {
     /// What a trapped address is; `None` for one between the slots or behind them.
     pub(crate) fn target(&self, address: u64) -> Option<Target> {
         let distance = address.checked_sub(self.functions.start)?;
+        if distance >= STAND_INS {
+            let n = self.stand_in_at(address)?;
+            return (self.stand_in_slot(n) == address).then_some(Target::StandIn(n));
+        }
         if distance % SLOT != 0 {
             return None;
         }
-        let Some(n) = usize::try_from(distance / SLOT).ok()?.checked_sub(1) else {
-            return Some(Target::Return);
-        };
-        if let Some(function) = FUNCTIONS.get(n) {
-            return Some(Target::Function(function));
+        match usize::try_from(distance / SLOT).ok()?.checked_sub(1) {
+            Some(n) => FUNCTIONS.get(n).map(Target::Function),
+            None => Some(Target::Return),
         }
-        let n = n - FUNCTIONS.len();
-        (n < self.stand_ins.len()).then_some(Target::StandIn(n))
     }
 
     /// The symbol that an address belongs to.
     pub(crate) fn symbol(&self, address: u64) -> Option<Symbol> {
         if self.functions.contains(&address) {
-            let start = address & !(SLOT - 1);
+            let (start, size) = match self.stand_in_at(address) {
+                Some(n) => (self.stand_in_slot(n), STAND_IN),
+                None => (address & !(SLOT - 1), SLOT),
+            };
             let name = match self.target(start)? {
                 Target::Return => return None,
                 Target::Function(function) => function.name.as_bytes().to_vec(),
                 Target::StandIn(n) => self.stand_in_name(n).to_vec(),
             };
-            return Some(Symbol { name, offset: address - start, size: SLOT, module: None });
+            return Some(Symbol { name, offset: address - start, size, module: None });
         }
         if !self.data.contains(&address) {
             return None;
@@ -196,5 +214,54 @@ impl Slots {
             size,
             module: None,
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_slot_leads_back_to_its_name() {
+        for arch in [Arch::X86_64, Arch::Arm] {
+            let plan = Plan::of(arch);
+            let mut slots = Slots::new(arch, &plan);
+            assert!((FUNCTIONS.len() as u64 + 1) * SLOT <= STAND_INS);
+            assert!(slots.data_size() <= plan.data.end - plan.data.start);
+            for function in FUNCTIONS.iter() {
+                let address = slots.address(function.name).expect("address");
+                assert!(matches!(slots.target(address), Some(Target::Function(found)) if found.name == function.name));
+                assert_eq!(slots.symbol(address + 3).expect("symbol").name, function.name.as_bytes());
+                assert!(slots.target(address + 1).is_none());
+            }
+            let first = slots.stand_in(b"first").expect("slot");
+            let second = slots.stand_in(b"second").expect("slot");
+            assert_eq!(slots.stand_in(b"first"), Some(first));
+            assert_ne!(first, second);
+            assert!(matches!(slots.target(second), Some(Target::StandIn(1))));
+            assert_eq!(slots.stand_in_at(second + 1023), Some(1));
+            assert_eq!(slots.stand_in_at(second + 1024), None);
+            assert_eq!(slots.symbol(second + 8).map(|symbol| symbol.offset), Some(8));
+            assert!(matches!(slots.target(slots.return_address()), Some(Target::Return)));
+            for (address, data) in slots.variables() {
+                assert_eq!(slots.symbol(address).expect("symbol").name, data.name.as_bytes());
+            }
+        }
+    }
+
+    #[test]
+    fn no_name_is_a_function_and_a_variable() {
+        for data in api::DATA {
+            assert!(!BY_NAME.contains_key(data.name), "{}", data.name);
+        }
+    }
+
+    #[test]
+    fn no_function_is_defined_twice() {
+        let mut names: Vec<_> = api::functions().iter().map(|function| function.name).collect();
+        names.sort_unstable();
+        for pair in names.windows(2) {
+            assert_ne!(pair[0], pair[1]);
+        }
     }
 }

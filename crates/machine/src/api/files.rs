@@ -218,6 +218,58 @@ pub(crate) const FUNCTIONS: &[Function] = &[
         call.machine.name_device(device, &name);
         Ok(0)
     }),
+    call("driver_register", |call| {
+        let driver = call.word();
+        let name = call.machine.read_word(driver);
+        let name = call.machine.read_name(name);
+        call.register("driver", name, String::new(), driver);
+        Ok(0)
+    }),
+    call("driver_unregister", |call| {
+        // Inline functions of several buses pass the `struct device_driver` inside their own structure.
+        let driver = call.word();
+        let found = call.machine.registry.all().iter().rev().find(|item| {
+            item.kind == "driver" && item.object == driver
+                || item.kind == "SPI driver" && driver.wrapping_sub(item.object) < 64
+        });
+        let (kind, object) = found.map_or(("driver", driver), |item| (item.kind, item.object));
+        call.take_back(kind, object);
+        Ok(0)
+    }),
+    call("register_sysctl", |call| {
+        let path = call.word();
+        sysctl(call, path)
+    }),
+    call("register_net_sysctl", |call| {
+        let (_, path) = (call.word(), call.word());
+        sysctl(call, path)
+    }),
+    call("register_sysctl_table", |call| sysctl(call, 0)),
+    call("unregister_sysctl_table", remove_sysctl),
+    call("unregister_net_sysctl_table", remove_sysctl),
+    call("kobject_create_and_add", |call| {
+        let name = call.word();
+        new_kobject(call, name)
+    }),
+    call("kset_create_and_add", |call| {
+        let name = call.word();
+        new_kobject(call, name)
+    }),
+    call("kobject_put", drop_kobject),
+    call("kset_unregister", drop_kobject),
+    value("kobject_del", 0),
+    value("kobject_uevent", 0),
+    value("kobject_uevent_env", 0),
+    value("sysfs_create_group", 0),
+    value("sysfs_create_groups", 0),
+    value("sysfs_remove_group", 0),
+    value("sysfs_remove_groups", 0),
+    value("sysfs_create_file_ns", 0),
+    value("sysfs_create_files", 0),
+    value("sysfs_remove_file_ns", 0),
+    value("sysfs_remove_files", 0),
+    value("sysfs_create_link", 0),
+    value("sysfs_remove_link", 0),
     value("class_create_file_ns", 0),
     value("class_remove_file_ns", 0),
     value("device_create_file", 0),
@@ -327,6 +379,40 @@ pub(crate) const FUNCTIONS: &[Function] = &[
         Ok(call.position(place).cast_unsigned())
     }),
 ];
+
+fn sysctl(call: &mut Call<'_>, path: u64) -> Done {
+    let path = if path == 0 { String::new() } else { call.machine.read_name(path) };
+    let Some(header) = call.machine.kernel_object("sysctl table", 128) else { return Ok(0) };
+    call.register("sysctl table", path, String::new(), header);
+    Ok(header)
+}
+
+fn remove_sysctl(call: &mut Call<'_>) -> Done {
+    let header = call.word();
+    if header != 0 {
+        call.take_back("sysctl table", header);
+        call.machine.heap.free_kernel(header);
+    }
+    Ok(0)
+}
+
+fn new_kobject(call: &mut Call<'_>, name: u64) -> Done {
+    let text = call.machine.read_name(name);
+    let Some(object) = call.machine.kernel_object("kobject", 256) else { return Ok(0) };
+    // `kobj.name` comes first.
+    call.machine.write_word(object, name);
+    call.register("kobject", text, String::new(), object);
+    Ok(object)
+}
+
+fn drop_kobject(call: &mut Call<'_>) -> Done {
+    let object = call.word();
+    // One that is part of a structure of the module's own is nobody's to free.
+    if call.machine.registry.remove("kobject", object).is_some() {
+        call.machine.heap.free_kernel(object);
+    }
+    Ok(0)
+}
 
 fn register_chrdev(
     call: &mut Call<'_>,

@@ -19,6 +19,7 @@ use crate::report::Stop;
 mod arith;
 pub(crate) mod data;
 mod entry;
+mod exports;
 pub(crate) mod files;
 mod pairs;
 mod print;
@@ -96,8 +97,12 @@ pub(crate) fn functions() -> Vec<Function> {
 
 /// Whether the kernel exports a symbol for GPL modules only.
 pub(crate) fn gpl_only(name: &str) -> bool {
-    let _ = name;
-    false
+    exports::holds(exports::GPL_ONLY, name)
+}
+
+/// Whether it is a module that exports a symbol, and not the kernel image.
+pub(crate) fn of_module(name: &str) -> bool {
+    exports::holds(exports::OF_MODULES, name)
 }
 
 /// What the functions remember between calls.

@@ -151,20 +151,10 @@ fn agrees_with_printf_where_the_two_are_the_same() {
     for (formats, arguments) in formats.chunks(500).zip(arguments.chunks(500)) {
         let output = Command::new("/usr/bin/printf")
             .arg(formats.concat().replace("][", "]\n["))
-            .arg("--")
             .args(arguments)
             .env("LC_ALL", "C")
-            .output();
-        let output = match output {
-            Ok(output) if !output.stdout.starts_with(b"[--") => output,
-            // Some implementations take `--` for an argument.
-            _ => Command::new("/usr/bin/printf")
-                .arg(formats.concat().replace("][", "]\n["))
-                .args(arguments)
-                .env("LC_ALL", "C")
-                .output()
-                .expect("printf"),
-        };
+            .output()
+            .expect("printf");
         theirs.extend(String::from_utf8_lossy(&output.stdout).lines().map(str::to_owned).collect::<Vec<_>>());
     }
     assert_eq!(theirs.len(), ours.len());
@@ -312,7 +302,7 @@ fn times_and_resources_and_escapes() {
         "[mem 0x60000000-0x6fffffff pref] [mem 0x60000000-0x6fffffff flags 0x2200]"
     );
     let fake = Fake::new().with(AT, b"\x1b \\ \"\n\x90\r]\0");
-    assert_eq!(fake.print("%*pE", &[10, AT]), r#"\e \ "\n\220\r]"#);
+    assert_eq!(fake.print("%*pE", &[9, AT]), r#"\e \ "\n\220\r]"#);
     let fake = Fake::new().with(AT, b"BG12");
     assert_eq!(fake.print("%p4cc", &[AT]), "BG12 little-endian (0x32314742)");
     let fake = Fake::new().with(AT, &0x400dc0_u32.to_le_bytes());
