@@ -211,6 +211,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     });
     let all_rules = [rules(Arch::X86_64), rules(Arch::Arm)];
     let mut memory = vec![0u8; MEMORY];
+    let mut digest = NameHasher::default();
     let (mut linked, mut failed, mut total) = (0, 0, Counts::default());
     for path in &paths {
         let data = std::fs::read(path)?;
@@ -225,6 +226,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         let mut arena = Arena { next, rest: &mut memory };
         let result = link_module(&data, arch, &all_rules[which], &mut arena, &mut imports);
         let used = MEMORY - arena.rest.len();
+        digest.write(&memory[..used]);
         memory[..used].fill(0);
         match result {
             Ok(counts) => {
@@ -246,13 +248,14 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     }
     println!(
         "{linked} linked, {failed} refused; {} bytes of memory, {} symbols, {} relocations in {} sections, \
-         {} cut off, PLT slots {:?}",
+         {} cut off, PLT slots {:?}, digest of all memory {:016x}",
         total.bytes,
         total.symbols,
         total.relocs.relocations,
         total.relocs.sections,
         total.relocs.overflows,
         total.relocs.plt_slots,
+        digest.finish(),
     );
     if failed == 0 { Ok(()) } else { Err("some modules were refused".into()) }
 }
