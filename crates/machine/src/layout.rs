@@ -20,11 +20,9 @@ pub(crate) struct Layout {
     pub(crate) task: Task,
     pub(crate) work: Work,
     pub(crate) timer: Timer,
-    pub(crate) ddebug_function: u64,
     pub(crate) dentry_parent: u64,
     pub(crate) dentry_name: u64,
     pub(crate) file_dentry: u64,
-    pub(crate) net_size: u64,
 }
 
 #[derive(Debug)]
@@ -35,7 +33,6 @@ pub(crate) struct FileOperations {
     pub(crate) ioctl: u64,
     pub(crate) open: u64,
     pub(crate) release: u64,
-    pub(crate) read_iter: u64,
 }
 
 #[derive(Debug)]
@@ -70,7 +67,6 @@ pub(crate) struct Inode {
 #[derive(Debug)]
 pub(crate) struct SeqFile {
     pub(crate) size: u64,
-    pub(crate) buf: u64,
     pub(crate) buf_size: u64,
     pub(crate) count: u64,
     pub(crate) index: u64,
@@ -115,12 +111,10 @@ pub(crate) struct Class {
 
 #[derive(Debug)]
 pub(crate) struct Task {
-    pub(crate) size: u64,
     pub(crate) comm: u64,
     pub(crate) pid: u64,
     pub(crate) tgid: u64,
     pub(crate) stack_canary: u64,
-    pub(crate) cred: u64,
 }
 
 #[derive(Debug)]
@@ -136,28 +130,11 @@ pub(crate) struct Timer {
 
 static X86_64: Layout = Layout {
     pointer: 8,
-    file_operations: FileOperations {
-        llseek: 8,
-        read: 16,
-        write: 24,
-        read_iter: 32,
-        ioctl: 80,
-        open: 112,
-        release: 128,
-    },
+    file_operations: FileOperations { llseek: 8, read: 16, write: 24, ioctl: 80, open: 112, release: 128 },
     proc_ops: ProcOps { open: 8, read: 16, write: 32, lseek: 40, release: 48 },
     file: File { size: 232, inode: 32, op: 40, flags: 64, mode: 68, pos: 104, private_data: 200 },
     inode: Inode { size: 632, mode: 0, rdev: 76, private: 624, cdev: 584 },
-    seq_file: SeqFile {
-        size: 120,
-        buf: 0,
-        buf_size: 8,
-        count: 24,
-        index: 40,
-        op: 88,
-        file: 104,
-        private: 112,
-    },
+    seq_file: SeqFile { size: 120, buf_size: 8, count: 24, index: 40, op: 88, file: 104, private: 112 },
     cdev: Cdev { size: 104, ops: 72, dev: 96, count: 100 },
     misc: Misc { name: 8, fops: 16, this_device: 48 },
     device: Device {
@@ -171,31 +148,21 @@ static X86_64: Layout = Layout {
         driver: 104,
     },
     class: Class { size: 120, name: 0, owner: 8 },
-    task: Task { size: 9728, comm: 2976, pid: 2416, tgid: 2420, stack_canary: 2424, cred: 2960 },
+    task: Task { comm: 2976, pid: 2416, tgid: 2420, stack_canary: 2424 },
     work: Work { func: 24 },
     timer: Timer { expires: 16, function: 24 },
-    ddebug_function: 8,
     dentry_parent: 24,
     dentry_name: 40,
     file_dentry: 24,
-    net_size: 4288,
 };
 
 static ARM: Layout = Layout {
     pointer: 4,
-    file_operations: FileOperations {
-        llseek: 4,
-        read: 8,
-        write: 12,
-        read_iter: 16,
-        ioctl: 40,
-        open: 56,
-        release: 64,
-    },
+    file_operations: FileOperations { llseek: 4, read: 8, write: 12, ioctl: 40, open: 56, release: 64 },
     proc_ops: ProcOps { open: 4, read: 8, write: 16, lseek: 20, release: 24 },
     file: File { size: 168, inode: 16, op: 20, flags: 32, mode: 36, pos: 64, private_data: 148 },
     inode: Inode { size: 424, mode: 0, rdev: 48, private: 420, cdev: 396 },
-    seq_file: SeqFile { size: 80, buf: 0, buf_size: 4, count: 12, index: 24, op: 60, file: 68, private: 72 },
+    seq_file: SeqFile { size: 80, buf_size: 4, count: 12, index: 24, op: 60, file: 68, private: 72 },
     cdev: Cdev { size: 60, ops: 40, dev: 52, count: 56 },
     misc: Misc { name: 4, fops: 8, this_device: 24 },
     device: Device {
@@ -209,14 +176,12 @@ static ARM: Layout = Layout {
         driver: 56,
     },
     class: Class { size: 60, name: 0, owner: 4 },
-    task: Task { size: 2752, comm: 1920, pid: 1584, tgid: 1588, stack_canary: 1592, cred: 1912 },
+    task: Task { comm: 1920, pid: 1584, tgid: 1588, stack_canary: 1592 },
     work: Work { func: 12 },
     timer: Timer { expires: 8, function: 12 },
-    ddebug_function: 4,
     dentry_parent: 16,
     dentry_name: 32,
     file_dentry: 12,
-    net_size: 3264,
 };
 
 impl Layout {

@@ -28,10 +28,6 @@ pub(crate) struct Plan {
     pub(crate) percpu_offset: u64,
     /// Where the buffers of a user program are.
     pub(crate) user: Range<u64>,
-    /// First address that is not user space: `TASK_SIZE_MAX`.
-    pub(crate) task_size: u64,
-    /// Start of the linear mapping: `PAGE_OFFSET`.
-    pub(crate) page_offset: u64,
 }
 
 /// Distance between two function slots; functions of the kernel are aligned to this, too.
@@ -57,8 +53,6 @@ impl Plan {
                 percpu: range(0xffff_8880_7dc0_0000, 0x4_0000),
                 percpu_offset: 0xffff_8880_7dc0_0000,
                 user: range(0x5555_5555_4000, 4 * MIB),
-                task_size: 0x7fff_ffff_f000,
-                page_offset: 0xffff_8880_0000_0000,
             },
             Arch::Arm => Plan {
                 modules: 0xbf00_0000..0xbfe0_0000,
@@ -71,8 +65,6 @@ impl Plan {
                 // The image's variables are at 0xc1c00000 and the copy is elsewhere, as on a kernel with SMP.
                 percpu_offset: 0xdf40_0000 - 0xc1c0_0000,
                 user: range(0x0001_0000, 4 * MIB),
-                task_size: 0xbf00_0000,
-                page_offset: 0xc000_0000,
             },
         }
     }
@@ -120,11 +112,6 @@ impl Ranges {
     /// Gives a range back: its size.
     pub(crate) fn give(&mut self, base: u64) -> Option<u64> {
         self.used.remove(&base)
-    }
-
-    /// Size of what was taken at an address.
-    pub(crate) fn size(&self, base: u64) -> Option<u64> {
-        self.used.get(&base).copied()
     }
 }
 

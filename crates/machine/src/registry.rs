@@ -57,8 +57,6 @@ impl Registry {
 pub(crate) enum Name {
     /// It has none.
     None,
-    /// An argument of the register function, counted from 0.
-    Argument(u8),
     /// A pointer to it in the structure.
     Pointer(u64, u64),
     /// In the structure itself.
@@ -78,15 +76,11 @@ pub(crate) struct Pair {
     pub(crate) many: Option<(u8, u64, u64)>,
 }
 
-fn name_of(call: &mut Call<'_>, pair: &Pair, arguments: &[u64], object: u64) -> String {
+fn name_of(call: &mut Call<'_>, pair: &Pair, object: u64) -> String {
     let wide = call.machine.layout.pointer == 8;
     let pick = |wide_offset, narrow_offset| if wide { wide_offset } else { narrow_offset };
     match pair.name {
         Name::None => String::new(),
-        Name::Argument(n) => {
-            let at = arguments.get(usize::from(n)).copied().unwrap_or(0);
-            call.machine.read_name(at)
-        }
         Name::Pointer(wide, narrow) => {
             let at = call.machine.read_word(object.wrapping_add(pick(wide, narrow)));
             if at == 0 { String::new() } else { call.machine.read_name(at) }
@@ -113,7 +107,7 @@ pub(crate) fn register(call: &mut Call<'_>, pair: &'static Pair) -> Result<u64, 
     let arguments: Vec<u64> = (0..6).map(|_| call.word()).collect();
     let module = call.site().module.to_string();
     for object in objects(call, pair, &arguments, pair.object.0) {
-        let name = name_of(call, pair, &arguments, object);
+        let name = name_of(call, pair, object);
         let module = module.clone();
         call.machine.registry.add(Registration {
             kind: pair.kind,

@@ -230,7 +230,9 @@ mod tests {
             assert!(slots.data_size() <= plan.data.end - plan.data.start);
             for function in FUNCTIONS.iter() {
                 let address = slots.address(function.name).expect("address");
-                assert!(matches!(slots.target(address), Some(Target::Function(found)) if found.name == function.name));
+                assert!(
+                    matches!(slots.target(address), Some(Target::Function(found)) if found.name == function.name)
+                );
                 assert_eq!(slots.symbol(address + 3).expect("symbol").name, function.name.as_bytes());
                 assert!(slots.target(address + 1).is_none());
             }

@@ -25,8 +25,6 @@ pub(crate) enum Content {
     Pointers(&'static str),
     /// Pointers to a function, likewise.
     Functions(&'static str),
-    /// A list that is empty: two pointers to itself.
-    List,
     /// Text.
     Text(&'static [u8]),
     /// The classes of characters: `_ctype`.
@@ -198,10 +196,6 @@ pub(crate) fn install(machine: &mut Machine) {
             Content::Ctype => {
                 let classes: Vec<u8> = (0..=255).map(ctype).collect();
                 let _ = machine.cpu.write(address, &classes);
-            }
-            Content::List => {
-                machine.write_word(address, address);
-                machine.write_word(address + machine.layout.pointer, address);
             }
         }
     }

@@ -757,7 +757,7 @@ impl Machine {
     fn name_device(&mut self, device: u64, name: &[u8]) {
         let room = self.heap.object(device).map_or(0, |object| object.size);
         let inside = device + self.layout.device.size;
-        let at = if self.layout.device.size + name.len() as u64 + 1 <= room {
+        let at = if self.layout.device.size + (name.len() as u64) < room {
             Some(inside)
         } else {
             self.kernel_object("name", name.len() as u64 + 1)

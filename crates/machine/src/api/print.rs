@@ -417,7 +417,7 @@ impl Call<'_> {
                 2 => line.extend_from_slice(format!("{done:08x}: ").as_bytes()),
                 _ => {}
             }
-            let group = if count as usize % group == 0 { group } else { 1 };
+            let group = if (count as usize).is_multiple_of(group) { group } else { 1 };
             let words: Vec<String> = bytes
                 .chunks(group)
                 .map(|word| word.iter().rev().map(|byte| format!("{byte:02x}")).collect::<String>())

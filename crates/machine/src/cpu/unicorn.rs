@@ -198,7 +198,7 @@ impl Unicorn {
             shared.blocks.set(blocks);
             let stop = if spent > shared.limit.get() {
                 Some(Exit::Limit)
-            } else if blocks % CLOCK_INTERVAL == 0
+            } else if blocks.is_multiple_of(CLOCK_INTERVAL)
                 && shared.deadline.get().is_some_and(|end| Instant::now() > end)
             {
                 Some(Exit::Deadline)
@@ -455,7 +455,9 @@ fn scan_block(
 
 impl Cpu for Unicorn {
     fn map(&mut self, base: u64, size: u64, access: Access) -> Result<(), CpuError> {
-        if base % PAGE != 0 || size % PAGE != 0 || !self.shared.pages.borrow_mut().insert(base, size, access)
+        if !base.is_multiple_of(PAGE)
+            || !size.is_multiple_of(PAGE)
+            || !self.shared.pages.borrow_mut().insert(base, size, access)
         {
             return Err(CpuError::Engine("mapping refused"));
         }

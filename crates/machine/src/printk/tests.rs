@@ -32,7 +32,7 @@ impl Fake {
 
     fn print(&self, text: &str, arguments: &[u64]) -> String {
         let mut out = Output::new(1 << 20);
-        format(&mut out, text.as_bytes(), &mut Values(arguments.to_vec().into_iter()), self);
+        format(&mut out, text.as_bytes(), &mut Values(Vec::from(arguments).into_iter()), self);
         assert_eq!(out.length(), out.bytes().len());
         String::from_utf8_lossy(out.bytes()).into_owned()
     }
