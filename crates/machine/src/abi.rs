@@ -230,48 +230,15 @@ pub(crate) fn caller(arch: Arch, cpu: &dyn Cpu) -> u64 {
 
 #[cfg(test)]
 mod tests {
-    use lkm_kernel::Kernel;
-    use lkm_kernel::Profile;
     use lkm_link::Arch;
 
-    use crate::Config;
-    use crate::Machine;
-    use crate::cpu::Access;
-
-    /// Code made of `testdata/varargs.c`, and the offset of `run` in it.
-    fn code(arch: Arch) -> (&'static [u8], u64) {
-        match arch {
-            Arch::X86_64 => (include_bytes!("testdata/varargs.x86_64.bin"), 0xc3),
-            Arch::Arm => (include_bytes!("testdata/varargs.arm.bin"), 0x98),
-        }
-    }
+    use crate::testing::Guest;
 
     const FORMAT: &str = "%d %llx %s %u %llx %c %ld %llx %d";
     const EXPECTED: &str = "-1 1122334455667788 text 2 99aabbccddeeff00 c 3 102030405060708 -4";
 
     fn run(arch: Arch, which: u64) -> (u64, String) {
-        let profile = Profile::all().into_iter().find(|profile| profile.arch == arch).expect("profile");
-        let mut kernel = Kernel::new(profile);
-        let mut machine = Machine::new(Config::new(arch)).expect("machine");
-        let base = machine.plan.modules.start;
-        let (code, entry) = code(arch);
-        machine.cpu.map(base, 0x1000, Access::READ_WRITE).expect("map");
-        machine.cpu.write(base, code).expect("code");
-        machine.cpu.protect(base, 0x1000, Access::READ_EXECUTE).expect("protect");
-        let data = machine.kernel_object("test", 4096).expect("memory");
-        let (buffer, format, nested, text) = (data + 64, data + 512, data + 1024, data + 1536);
-        for (at, text) in [(format, FORMAT), (nested, "%d<%pV|%pV>%d"), (text, "text")] {
-            machine.cpu.write(at, text.as_bytes()).expect("text");
-        }
-        let vsnprintf = machine.slots.address("vsnprintf").expect("vsnprintf");
-        let snprintf = machine.slots.address("snprintf").expect("snprintf");
-        for (n, value) in (0..).zip([vsnprintf, snprintf, buffer, format, nested, text]) {
-            machine.write_word(data + n * machine.layout.pointer, value);
-        }
-        let length = machine.call_guest(&mut kernel, base + entry, &[data, which]);
-        let lines: Vec<_> = machine.log.lines.iter().map(|line| &line.text).collect();
-        let length = length.unwrap_or_else(|_| panic!("{arch:?} {which}: {lines:?}"));
-        (length, machine.read_name(buffer))
+        Guest::new(arch).run(which, FORMAT, "%d<%pV|%pV>%d", None)
     }
 
     #[test]

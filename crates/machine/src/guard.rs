@@ -170,3 +170,50 @@ impl Call<'_> {
         text
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use lkm_link::Arch;
+
+    use crate::heap::HeapErrorKind;
+    use crate::heap::Origin;
+    use crate::machine::Machine;
+    use crate::testing::Guest;
+
+    #[test]
+    fn what_the_kernel_does_for_a_module_is_checked_too() {
+        for arch in [Arch::X86_64, Arch::Arm] {
+            let mut guest = Guest::new(arch);
+            let short =
+                guest.machine.heap.allocate(10, 8, Origin::Kmalloc, Machine::kernel_site()).expect("memory");
+            // Ten bytes with the NUL fit, eleven do not.
+            assert_eq!(guest.run(0, "123456789", "", Some(short)), (9, "123456789".to_owned()));
+            assert!(guest.machine.heap_reports().is_empty());
+            guest.run(0, "1234567890", "", Some(short));
+            let [report] = guest.machine.heap_reports() else { panic!("{:?}", guest.machine.heap_reports()) };
+            assert_eq!((report.kind, report.write), (HeapErrorKind::OutOfBounds, true));
+            assert_eq!((report.address, report.size, report.through), (short, 11, Some("snprintf")));
+            assert_eq!(report.object.as_ref().map(|object| object.size), Some(10));
+        }
+    }
+
+    #[test]
+    fn a_string_that_was_freed_is_seen() {
+        for arch in [Arch::X86_64, Arch::Arm] {
+            let mut guest = Guest::new(arch);
+            let name =
+                guest.machine.heap.allocate(16, 8, Origin::Kmalloc, Machine::kernel_site()).expect("memory");
+            guest.machine.cpu.write(name, b"name").expect("text");
+            guest.machine.heap.free(name, Machine::kernel_site()).expect("free");
+            // As a format it is read by the kernel.
+            let text = guest.machine.read_string(name, 16);
+            assert_eq!(text, b"name");
+            let allowed = guest.machine.check_access(name, 5, false, |_| String::from("here"), "strlen");
+            assert!(!allowed);
+            assert_eq!(guest.machine.heap_reports()[0].kind, HeapErrorKind::UseAfterFree);
+            // One place is reported once.
+            guest.machine.check_access(name, 5, false, |_| String::from("here"), "strlen");
+            assert_eq!(guest.machine.heap_reports().len(), 1);
+        }
+    }
+}

@@ -162,7 +162,6 @@ impl Arena {
     }
 
     fn take(&mut self, size: u64, align: u64) -> Option<Range<u64>> {
-        let align = align.clamp(GRANULE, 1 << 22).checked_next_power_of_two()?;
         let room = size.max(1).checked_add(GRANULE - 1)? & !(GRANULE - 1);
         let whole = room.checked_add(2 * RED_ZONE)?.checked_add(if align > RED_ZONE { align } else { 0 })?;
         let whole = whole.checked_add(RED_ZONE - 1)? & !(RED_ZONE - 1);
@@ -181,12 +180,12 @@ impl Arena {
     }
 
     fn allocate(&mut self, size: u64, align: u64, origin: Origin, by: Site) -> Option<u64> {
+        let align = align.clamp(GRANULE, 1 << 22).next_power_of_two();
         let mut piece = self.take(size, align);
         while piece.is_none() && self.recycle() {
             piece = self.take(size, align);
         }
         let piece = piece?;
-        let align = align.max(GRANULE).next_power_of_two();
         let address = (piece.start + RED_ZONE).checked_next_multiple_of(align)?;
         self.shadow.mark(address, size, true);
         self.objects

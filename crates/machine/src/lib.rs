@@ -27,6 +27,8 @@ mod registry;
 mod report;
 mod run;
 mod slots;
+#[cfg(test)]
+mod testing;
 
 pub use budget::Budget;
 pub use budget::Spent;

@@ -261,6 +261,11 @@ impl Machine {
         calls
     }
 
+    /// Modules that code asked for by `request_module` and that were not loaded, in that order.
+    pub fn requested_modules(&self) -> &[String] {
+        &self.state.requested
+    }
+
     /// Instructions that guest code has executed, as far as blocks tell.
     pub fn instructions(&self) -> u64 {
         self.instructions
@@ -412,6 +417,8 @@ impl Host for Machine {
         self.module_ranges.give(base);
         let gone = base..base + area.size;
         self.sites.retain(|address, _| !gone.contains(address));
+        // Locks in memory that is gone cannot be held any more.
+        self.state.locks.retain(|address| !gone.contains(address));
     }
 
     fn protect(&mut self, base: u64, size: u64, permissions: Permissions) {

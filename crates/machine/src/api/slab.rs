@@ -228,7 +228,7 @@ pub(crate) enum FreeBy {
 
 /// Host memory for a guest buffer; `None` for one larger than anything a guest can have.
 pub(crate) fn buffer(size: u64) -> Option<Vec<u8>> {
-    (size <= 1 << 28).then(|| vec![0; size as usize])
+    (size <= 1 << 27).then(|| vec![0; size as usize])
 }
 
 fn kmalloc_first(call: &mut Call<'_>) -> Done {

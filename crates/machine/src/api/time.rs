@@ -51,7 +51,7 @@ pub(crate) const FUNCTIONS: &[Function] = &[
     call("ktime_get_mono_fast_ns", |call| Ok(call.machine.clock)),
     call("ktime_get_raw", |call| Ok(call.machine.clock)),
     call("ktime_get_coarse", |call| Ok(call.machine.clock)),
-    call("ktime_get_with_offset", |call| Ok(START * 1_000_000_000 + call.machine.clock)),
+    call("ktime_get_with_offset", |call| Ok((START * 1_000_000_000).saturating_add(call.machine.clock))),
     call("ktime_get_real_seconds", |call| Ok(START + call.machine.clock / 1_000_000_000)),
     call("ktime_get_seconds", |call| Ok(call.machine.clock / 1_000_000_000)),
     call("sched_clock", |call| Ok(call.machine.clock)),
@@ -65,7 +65,7 @@ pub(crate) const FUNCTIONS: &[Function] = &[
         store(call, now)
     }),
     call("ktime_get_real_ts64", |call| {
-        let now = START * 1_000_000_000 + call.machine.clock;
+        let now = (START * 1_000_000_000).saturating_add(call.machine.clock);
         store(call, now)
     }),
     call("jiffies_to_msecs", |call| {

@@ -172,37 +172,49 @@ fn hex_string(out: &mut Output, at: u64, extension: &[u8], field: Field, environ
     }
 }
 
-fn bit(at: u64, n: u32, environment: &dyn Environment) -> Option<bool> {
-    // Little-endian words of any width have their bits in the order of their bytes.
-    let [byte] = read(at.wrapping_add(u64::from(n / 8)), environment)?;
-    Some(byte >> (n % 8) & 1 != 0)
+/// Bytes of text that one conversion may make before it is cut: more than any kernel buffer has.
+const LENGTH_MAX: usize = 1 << 20;
+
+/// Up to 32 bits of a bitmap. Little-endian words of any width have their bits in the order of their bytes.
+fn bits(at: u64, first: u32, count: u32, environment: &dyn Environment) -> Option<u32> {
+    let mut bytes = [0; 4];
+    let size = usize::try_from(count.div_ceil(8)).ok()?;
+    let here = at.wrapping_add(u64::from(first / 8));
+    environment.read(here, bytes.get_mut(..size)?).then_some(())?;
+    let mask = if count >= 32 { u32::MAX } else { (1 << count) - 1 };
+    Some(u32::from_le_bytes(bytes) & mask)
 }
 
 /// `%*pb`: words of 32 bits in hexadecimal, the highest first.
 fn bitmap(out: &mut Output, at: u64, _: &[u8], field: Field, environment: &dyn Environment) {
-    let bits = u32::try_from(field.width).unwrap_or(0);
-    for chunk in (0..bits.div_ceil(32)).rev() {
-        let size = (bits - chunk * 32).min(32);
-        let mut value = 0;
-        for n in 0..size {
-            let Some(set) = bit(at, chunk * 32 + n, environment) else { return unreadable(out, field) };
-            value |= u64::from(set) << n;
-        }
-        number(out, value, false, false, Style::hex(size.div_ceil(4).cast_signed()));
+    let count = u32::try_from(field.width).unwrap_or(0);
+    for chunk in (0..count.div_ceil(32)).rev() {
+        let size = (count - chunk * 32).min(32);
+        let Some(value) = bits(at, chunk * 32, size, environment) else { return unreadable(out, field) };
+        number(out, u64::from(value), false, false, Style::hex(size.div_ceil(4).cast_signed()));
         if chunk > 0 {
             out.push(b',');
+        }
+        if out.length() > LENGTH_MAX {
+            return;
         }
     }
 }
 
 /// `%*pbl`: ranges.
 fn bitmap_list(out: &mut Output, at: u64, _: &[u8], field: Field, environment: &dyn Environment) {
-    let bits = u32::try_from(field.width).unwrap_or(0);
+    let count = u32::try_from(field.width).unwrap_or(0);
     let mut first = true;
     let mut start = None;
-    for n in 0..=bits {
-        let set = if n < bits { bit(at, n, environment) } else { Some(false) };
-        let Some(set) = set else { return unreadable(out, field) };
+    let mut word = 0;
+    for n in 0..=count {
+        if n % 32 == 0 && n < count {
+            match bits(at, n, (count - n).min(32), environment) {
+                Some(value) => word = value,
+                None => return unreadable(out, field),
+            }
+        }
+        let set = n < count && word >> (n % 32) & 1 != 0;
         match (set, start) {
             (true, None) => start = Some(n),
             (false, Some(begin)) => {
@@ -215,6 +227,9 @@ fn bitmap_list(out: &mut Output, at: u64, _: &[u8], field: Field, environment: &
                 start = None;
             }
             _ => {}
+        }
+        if out.length() > LENGTH_MAX {
+            return;
         }
     }
 }
@@ -405,6 +420,9 @@ fn escaped(out: &mut Output, at: u64, extension: &[u8], field: Field, environmen
             None if any || has(b'o') => out.extend(format!("\\{byte:03o}").as_bytes()),
             None if has(b'h') => out.extend(format!("\\x{byte:02x}").as_bytes()),
             None => out.push(byte),
+        }
+        if out.length() > LENGTH_MAX {
+            return;
         }
     }
 }
