@@ -33,7 +33,6 @@ const ARM_IMAGE: u64 = 40 << 20;
 /// A kernel and the modules to watch.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Plan<'a> {
-    pub(crate) arch: Arch,
     pub(crate) machine: Machine,
     pub(crate) kernel: &'a Path,
     pub(crate) device_tree: Option<&'a Path>,
@@ -53,7 +52,7 @@ struct Stops {
 }
 
 /// Boots the kernel, loads the modules one after the other and writes everything to `directory`.
-pub(crate) fn capture(plan: &Plan<'_>, agent: &Agent, directory: &Path) -> Result<Capture> {
+pub(crate) fn capture(plan: &Plan<'_>, agent: &Agent, directory: &Path) -> Result<()> {
     if directory.exists() {
         std::fs::remove_dir_all(directory)?;
     }
@@ -68,18 +67,18 @@ pub(crate) fn capture(plan: &Plan<'_>, agent: &Agent, directory: &Path) -> Resul
         initramfs: &initramfs,
         directory: &scratch,
     };
-    let mut guest = Guest::boot(Qemu::start(&boot)?, plan.arch, agent)?;
+    let mut guest = Guest::boot(Qemu::start(&boot)?, plan.machine.arch(), agent)?;
     mount(&mut guest)?;
     let kallsyms = read(&mut guest, "/proc/kallsyms", 12 << 20)?;
     let stops = Stops {
         relocate: symbol(
             &kallsyms,
-            if plan.arch == Arch::Arm { "apply_relocate" } else { "apply_relocate_add" },
+            if plan.machine.arch() == Arch::Arm { "apply_relocate" } else { "apply_relocate_add" },
         )?,
         sort_extable: symbol(&kallsyms, "sort_extable")?,
         do_init_module: symbol(&kallsyms, "do_init_module")?,
     };
-    let (kernel_base, kernel_size) = match plan.arch {
+    let (kernel_base, kernel_size) = match plan.machine.arch() {
         Arch::X86_64 => {
             (symbol(&kallsyms, "_text")?, symbol(&kallsyms, "_end")? - symbol(&kallsyms, "_text")?)
         }
@@ -87,7 +86,7 @@ pub(crate) fn capture(plan: &Plan<'_>, agent: &Agent, directory: &Path) -> Resul
     };
     let mut capture = Capture {
         format: store::FORMAT,
-        arch: plan.arch.name().to_owned(),
+        arch: plan.machine.arch().name().to_owned(),
         machine: plan.machine.name().to_owned(),
         version: text(&read(&mut guest, "/proc/version", 4096)?),
         sources: plan.sources.to_owned(),
@@ -115,8 +114,7 @@ pub(crate) fn capture(plan: &Plan<'_>, agent: &Agent, directory: &Path) -> Resul
         }
     }
     std::fs::write(directory.join(store::KALLSYMS), kallsyms)?;
-    capture.save(directory)?;
-    Ok(capture)
+    capture.save(directory)
 }
 
 /// An initramfs with the agent and the modules.

@@ -37,6 +37,7 @@ use crate::paths;
 
 use self::agent::Agent;
 use self::capture::Plan;
+use self::conformance::Questions;
 use self::memory::KernelMemory;
 use self::modules::ModuleFile;
 use self::qemu::Machine;
@@ -66,14 +67,18 @@ struct Options {
 /// `cargo xtask truth`.
 pub(crate) fn main(arguments: &[String]) -> Result<()> {
     let options = options(arguments)?;
+    let wanted = |machine: &Machine| {
+        options.machine.is_none_or(|wanted| wanted == *machine)
+            && options.arch.is_none_or(|wanted| wanted == machine.arch())
+    };
+    let machines: Vec<Machine> = Machine::ALL.into_iter().filter(wanted).collect();
+    let grounds = machines.iter().map(|&machine| Ground::find(machine)).collect::<Result<Vec<_>>>()?;
+    watch(&grounds, &options)?;
     let mut failures = Vec::new();
-    for machine in Machine::ALL {
-        let wanted = options.machine.is_none_or(|wanted| wanted == machine)
-            && options.arch.is_none_or(|wanted| wanted == machine.arch());
-        if wanted
-            && !hold(machine, &options).with_context(|| format!("ground truth on {}", machine.name()))?
-        {
-            failures.push(machine.name());
+    for ground in &grounds {
+        let name = ground.machine.name();
+        if !ground.hold(&options).with_context(|| format!("ground truth on {name}"))? {
+            failures.push(name);
         }
     }
     if failures.is_empty() {
@@ -81,6 +86,24 @@ pub(crate) fn main(arguments: &[String]) -> Result<()> {
     } else {
         Err(format!("the loader differs from the kernel on {}", failures.join(", ")).into())
     }
+}
+
+/// Runs the kernels whose doings are not in the cache, all at the same time.
+fn watch(grounds: &[Ground], options: &Options) -> Result<()> {
+    let missing: Vec<&Ground> =
+        grounds.iter().filter(|ground| options.recapture || !ground.is_watched()).collect();
+    let mut agents = Vec::new();
+    for ground in &missing {
+        agents.push(Agent::build(ground.machine.arch(), &paths::root(), &paths::target().join("agent"))?);
+    }
+    std::thread::scope(|scope| {
+        let watch = |(ground, agent)| scope.spawn(move || Ground::watch(ground, agent, options.recapture));
+        let threads: Vec<_> = missing.iter().copied().zip(&agents).map(watch).collect();
+        threads.into_iter().try_for_each(|thread| match thread.join() {
+            Ok(result) => result,
+            Err(_) => Err(Error::new("a thread that watched a kernel panicked")),
+        })
+    })
 }
 
 fn options(arguments: &[String]) -> Result<Options> {
@@ -113,21 +136,26 @@ fn options(arguments: &[String]) -> Result<Options> {
     Ok(options)
 }
 
-/// Files of one kernel.
-struct Sources {
+/// A kernel on a machine: its files, and where is kept what it did.
+struct Ground {
+    machine: Machine,
     kernel: PathBuf,
     device_tree: Option<PathBuf>,
     modules: Vec<ModuleFile>,
     symvers: String,
     release: String,
-    digest: String,
+    /// Digest of the kernel and of the modules.
+    sources: String,
+    directory: PathBuf,
+    /// Questions about good and damaged modules; the answers do not depend on the board.
+    questions: Option<Questions>,
 }
 
-impl Sources {
-    fn find(machine: Machine) -> Result<Sources> {
-        let flavour = match machine.arch() {
-            Arch::X86_64 => packages::CLOUD_AMD64,
-            Arch::Arm => packages::ARMMP,
+impl Ground {
+    fn find(machine: Machine) -> Result<Ground> {
+        let (flavour, arch) = match machine.arch() {
+            Arch::X86_64 => (packages::CLOUD_AMD64, "x86_64"),
+            Arch::Arm => (packages::ARMMP, "arm"),
         };
         let kernel = flavour.kernel()?;
         let release = kernel.release.clone();
@@ -142,86 +170,101 @@ impl Sources {
         let device_tree = (machine == Machine::VexpressA9)
             .then(|| kernel.root.join(format!("usr/lib/linux-image-{release}")).join("vexpress-v2p-ca9.dtb"));
         let modules = modules::chosen(machine.arch(), &kernel.modules().join("kernel"))?;
+        let image = std::fs::read(kernel.image())?;
         let mut digest = Sha256::new();
-        digest.update(std::fs::read(kernel.image())?);
+        digest.update(&image);
         for module in &modules {
             digest.update(&module.name);
             digest.update(&module.bytes);
         }
-        let digest = store::hex(&digest.finalize());
-        Ok(Sources { kernel: kernel.image(), device_tree, modules, symvers, release, digest })
-    }
-}
-
-/// Holds the loader against one kernel on one machine; whether they agree.
-fn hold(machine: Machine, options: &Options) -> Result<bool> {
-    let arch = machine.arch();
-    let sources = Sources::find(machine)?;
-    let arch_name = match arch {
-        Arch::X86_64 => "x86_64",
-        Arch::Arm => "arm",
-    };
-    let directory =
-        paths::cache()?.join("truth").join(format!("{arch_name}-{}-{}", machine.name(), sources.release));
-    let kept = if options.recapture { None } else { Capture::load(&directory, &sources.digest) };
-    let capture = match kept {
-        Some(capture) => capture,
-        None => {
-            println!("{} on {}: loading {} modules", sources.release, machine.name(), sources.modules.len());
-            let start = Instant::now();
-            let agent = Agent::build(arch, &paths::root(), &paths::target().join("agent"))?;
-            let plan = Plan {
-                arch,
-                machine,
-                kernel: &sources.kernel,
-                device_tree: sources.device_tree.as_deref(),
-                modules: &sources.modules,
-                sources: &sources.digest,
-            };
-            let capture = capture::capture(&plan, &agent, &directory)?;
-            println!("    captured in {:.1} s", start.elapsed().as_secs_f64());
-            capture
-        }
-    };
-    let start = Instant::now();
-    let kernel = KernelMemory::load(&capture, arch, &directory)?;
-    let exports = kernel.exports()?;
-    let (equal, different) = memory::check_exports(&exports, &sources.symvers);
-    println!("{}", capture.version.trim_end());
-    println!("    exports found in memory     {:>10}, {equal} of them as in Module.symvers", exports.len());
-    let mut agree = different.is_empty();
-    for name in &different {
-        println!("    export {name} is not as in Module.symvers");
-    }
-    let input = compare::Input {
-        capture: &capture,
-        directory: &directory,
-        machine,
-        kernel: &kernel,
-        exports: &exports,
-        modules: &sources.modules,
-        only: options.module.as_deref(),
-    };
-    if !options.only_conformance {
-        agree &= compare::run(&input)?;
-        println!("    compared in {:.1} s", start.elapsed().as_secs_f64());
-    }
-    // The answers do not depend on the board.
-    if machine != Machine::VexpressA9 && !options.only_bytes && options.module.is_none() {
-        println!("{} on {}: answers to good and damaged modules", sources.release, machine.name());
-        let start = Instant::now();
-        let input = conformance::Input {
+        let questions = (machine != Machine::VexpressA9)
+            .then(|| Questions::new(machine.arch(), &image, &paths::root().join("fixtures").join(arch)))
+            .transpose()?;
+        Ok(Ground {
             machine,
-            kernel: &sources.kernel,
-            exports: &exports,
-            profile: &compare::profile(&input)?,
-            fixtures: &paths::root().join("fixtures").join(arch_name),
-            directory: &directory,
-            recapture: options.recapture,
-        };
-        agree &=
-            conformance::run(&input, || Agent::build(arch, &paths::root(), &paths::target().join("agent")))?;
-        println!("    asked and compared in {:.1} s", start.elapsed().as_secs_f64());
+            kernel: kernel.image(),
+            device_tree,
+            modules,
+            symvers,
+            sources: store::hex(&digest.finalize()),
+            directory: paths::cache()?.join("truth").join(format!("{arch}-{}-{release}", machine.name())),
+            release,
+            questions,
+        })
     }
-    Ok(agree)
+
+    /// Everything is in the cache.
+    fn is_watched(&self) -> bool {
+        Capture::load(&self.directory, &self.sources).is_some()
+            && self.questions.as_ref().is_none_or(|questions| questions.answers(&self.directory).is_some())
+    }
+
+    /// Boots the kernel for whatever the cache does not have.
+    fn watch(&self, agent: &Agent, again: bool) -> Result<()> {
+        let name = format!("{} on {}", self.release, self.machine.name());
+        if again || Capture::load(&self.directory, &self.sources).is_none() {
+            println!("{name}: loading {} modules", self.modules.len());
+            let start = Instant::now();
+            let plan = Plan {
+                machine: self.machine,
+                kernel: &self.kernel,
+                device_tree: self.device_tree.as_deref(),
+                modules: &self.modules,
+                sources: &self.sources,
+            };
+            capture::capture(&plan, agent, &self.directory).with_context(|| name.clone())?;
+            println!("{name}: loaded in {:.1} s", start.elapsed().as_secs_f64());
+        }
+        if let Some(questions) = &self.questions
+            && (again || questions.answers(&self.directory).is_none())
+        {
+            println!("{name}: asking about {} good and damaged modules", questions.cases.len());
+            let start = Instant::now();
+            questions
+                .ask(self.machine, &self.kernel, agent, &self.directory)
+                .with_context(|| name.clone())?;
+            println!("{name}: answered in {:.1} s", start.elapsed().as_secs_f64());
+        }
+        Ok(())
+    }
+
+    /// Holds the loader against what the kernel did; whether they agree.
+    fn hold(&self, options: &Options) -> Result<bool> {
+        let capture = Capture::load(&self.directory, &self.sources)
+            .context("what the kernel did is not in the cache")?;
+        let start = Instant::now();
+        let kernel = KernelMemory::load(&capture, self.machine.arch(), &self.directory)?;
+        let exports = kernel.exports()?;
+        let (equal, different) = memory::check_exports(&exports, &self.symvers);
+        println!("\n{} on {}: {}", self.release, self.machine.name(), capture.version.trim_end());
+        println!(
+            "    exports found in memory     {:>10}, {equal} of them as in Module.symvers",
+            exports.len()
+        );
+        let mut agree = different.is_empty();
+        for name in &different {
+            println!("    export {name} is not as in Module.symvers");
+        }
+        let input = compare::Input {
+            capture: &capture,
+            directory: &self.directory,
+            machine: self.machine,
+            kernel: &kernel,
+            exports: &exports,
+            modules: &self.modules,
+            only: options.module.as_deref(),
+        };
+        if !options.only_conformance {
+            agree &= compare::run(&input)?;
+        }
+        if let Some(questions) =
+            self.questions.as_ref().filter(|_| !options.only_bytes && options.module.is_none())
+        {
+            let answers =
+                questions.answers(&self.directory).context("the kernel's answers are not in the cache")?;
+            agree &= questions.compare(&answers, &compare::profile(&input)?, &exports);
+        }
+        println!("    compared in {:.1} s", start.elapsed().as_secs_f64());
+        Ok(agree)
+    }
 }

@@ -1,11 +1,14 @@
 //! What the loader answers, and whether the kernel answered the same.
 
+use std::collections::HashMap;
+
 use lkm_kernel::Bookkeeper;
 use lkm_kernel::FileFacts;
 use lkm_kernel::Kernel;
+use lkm_kernel::Profile;
 
+use super::super::memory::Export;
 use super::super::store;
-use super::Input;
 use super::ask::Answer;
 use super::cases::Case;
 
@@ -13,18 +16,23 @@ use super::cases::Case;
 const BY_CODE: &[&str] = &["p_even"];
 
 /// Asks the loader all cases and prints how the answers compare; whether all are the same.
-pub(crate) fn compare(input: &Input<'_>, cases: &[Case], answers: &[Answer]) -> bool {
+pub(crate) fn compare(
+    profile: &Profile,
+    exports: &HashMap<Vec<u8>, Export>,
+    cases: &[Case],
+    answers: &[Answer],
+) -> bool {
     let mut boot = usize::MAX;
-    let mut kernel = Kernel::new(input.profile.clone());
-    let mut host = Bookkeeper::new(input.profile);
+    let mut kernel = Kernel::new(profile.clone());
+    let mut host = Bookkeeper::new(profile);
     let mut tally = Tally::default();
     for (case, theirs) in cases.iter().zip(answers) {
         if theirs.boot != boot {
             boot = theirs.boot;
-            kernel = Kernel::new(input.profile.clone());
-            host = Bookkeeper::new(input.profile);
+            kernel = Kernel::new(profile.clone());
+            host = Bookkeeper::new(profile);
             host.facts.smp = true;
-            for (name, export) in input.exports {
+            for (name, export) in exports {
                 host.export(name, export.address, Some(export.crc), export.gpl_only, &export.namespace);
             }
         }

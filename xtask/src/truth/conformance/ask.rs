@@ -13,8 +13,8 @@ use super::super::cpio::Cpio;
 use super::super::guest::Argument;
 use super::super::guest::Guest;
 use super::super::qemu::Boot;
+use super::super::qemu::Machine;
 use super::super::qemu::Qemu;
-use super::Input;
 use super::cases::Case;
 
 /// Bytes of the kernel's log that are read at once.
@@ -53,8 +53,8 @@ pub(crate) struct Answer {
 #[derive(Debug, Serialize, Deserialize)]
 pub(crate) struct Answers {
     /// Digest of the kernel and of the cases.
-    sources: String,
-    pub(crate) answers: Vec<Answer>,
+    pub(super) sources: String,
+    pub(super) answers: Vec<Answer>,
 }
 
 impl Answers {
@@ -70,7 +70,7 @@ impl Answers {
 }
 
 /// Boots the kernel and asks it all cases; boots it again when it crashed.
-pub(crate) fn ask(input: &Input<'_>, agent: &Agent, cases: &[Case], sources: String) -> Result<Answers> {
+pub(crate) fn ask(machine: Machine, kernel: &Path, agent: &Agent, cases: &[Case]) -> Result<Vec<Answer>> {
     let mut answers: Vec<Answer> = Vec::new();
     let mut boot = 0;
     while answers.len() < cases.len() {
@@ -86,17 +86,12 @@ pub(crate) fn ask(input: &Input<'_>, agent: &Agent, cases: &[Case], sources: Str
                 cpio.file(&format!("c/{index}"), file);
             }
         }
-        let scratch = format!("lkm-conformance-{}-{}", std::process::id(), input.machine.name());
+        let scratch = format!("lkm-conformance-{}-{}", std::process::id(), machine.name());
         let directory = std::env::temp_dir().join(scratch);
         let archive = cpio.finish();
-        let boot_with = Boot {
-            machine: input.machine,
-            kernel: input.kernel,
-            device_tree: None,
-            initramfs: &archive,
-            directory: &directory,
-        };
-        let mut guest = Guest::boot(Qemu::start(&boot_with)?, input.machine.arch(), agent)?;
+        let boot_with =
+            Boot { machine, kernel, device_tree: None, initramfs: &archive, directory: &directory };
+        let mut guest = Guest::boot(Qemu::start(&boot_with)?, machine.arch(), agent)?;
         capture::mount(&mut guest)?;
         read_log(&mut guest)?;
         for (index, case) in cases.iter().enumerate().skip(first) {
@@ -114,7 +109,7 @@ pub(crate) fn ask(input: &Input<'_>, agent: &Agent, cases: &[Case], sources: Str
             return Err("too many crashes".into());
         }
     }
-    Ok(Answers { sources, answers })
+    Ok(answers)
 }
 
 fn first_line(text: &str) -> &str {

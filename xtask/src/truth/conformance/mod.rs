@@ -7,14 +7,14 @@ mod edit;
 
 use std::collections::HashMap;
 use std::path::Path;
-use std::path::PathBuf;
 
 use lkm_kernel::Profile;
+use lkm_link::Arch;
 use sha2::Digest;
 use sha2::Sha256;
 
 use self::ask::Answer;
-use self::ask::Answers;
+pub(crate) use self::ask::Answers;
 use self::cases::Case;
 use super::Result;
 use super::agent::Agent;
@@ -22,40 +22,47 @@ use super::memory::Export;
 use super::qemu::Machine;
 use super::store;
 
-/// A kernel to be asked, and what is known of it.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Input<'a> {
-    pub(crate) machine: Machine,
-    pub(crate) kernel: &'a Path,
-    pub(crate) exports: &'a HashMap<Vec<u8>, Export>,
-    pub(crate) profile: &'a Profile,
-    /// Where the fixture modules of the architecture are.
-    pub(crate) fixtures: &'a Path,
-    /// Where the answers are kept.
-    pub(crate) directory: &'a Path,
-    /// Ask again even if answers are kept.
-    pub(crate) recapture: bool,
+/// File with the kernel's answers.
+const ANSWERS: &str = "conformance.json";
+
+/// What a kernel is asked.
+#[derive(Debug)]
+pub(crate) struct Questions {
+    pub(crate) cases: Vec<Case>,
+    /// Digest of the kernel and of the cases.
+    sources: String,
 }
 
-/// Asks the kernel, or takes what it answered before, and holds the loader against it; whether they agree.
-pub(crate) fn run(input: &Input<'_>, agent: impl FnOnce() -> Result<Agent>) -> Result<bool> {
-    let cases = cases::all(input.machine.arch(), input.fixtures)?;
-    let mut digest = Sha256::new();
-    digest.update(std::fs::read(input.kernel)?);
-    digest.update(format!("{cases:?}"));
-    let sources = store::hex(&digest.finalize());
-    let file: PathBuf = input.directory.join("conformance.json");
-    let kept = if input.recapture { None } else { Answers::load(&file, &sources) };
-    let answers = match kept {
-        Some(answers) => answers,
-        None => {
-            println!("    asking {} cases", cases.len());
-            let answers = ask::ask(input, &agent()?, &cases, sources)?;
-            answers.save(&file)?;
-            answers
-        }
-    };
-    Ok(answers::compare(input, &cases, &answers.answers))
+impl Questions {
+    /// The questions for an architecture's kernel, made from the fixture modules in a directory.
+    pub(crate) fn new(arch: Arch, kernel: &[u8], fixtures: &Path) -> Result<Questions> {
+        let cases = cases::all(arch, fixtures)?;
+        let mut digest = Sha256::new();
+        digest.update(kernel);
+        digest.update(format!("{cases:?}"));
+        Ok(Questions { cases, sources: store::hex(&digest.finalize()) })
+    }
+
+    /// What the kernel answered, if that is kept.
+    pub(crate) fn answers(&self, directory: &Path) -> Option<Answers> {
+        Answers::load(&directory.join(ANSWERS), &self.sources)
+    }
+
+    /// Asks a kernel and keeps its answers.
+    pub(crate) fn ask(&self, machine: Machine, kernel: &Path, agent: &Agent, directory: &Path) -> Result<()> {
+        let answers = ask::ask(machine, kernel, agent, &self.cases)?;
+        Answers { sources: self.sources.clone(), answers }.save(&directory.join(ANSWERS))
+    }
+
+    /// Holds the loader against the answers and prints how that comes out; whether they agree.
+    pub(crate) fn compare(
+        &self,
+        theirs: &Answers,
+        profile: &Profile,
+        exports: &HashMap<Vec<u8>, Export>,
+    ) -> bool {
+        answers::compare(profile, exports, &self.cases, &theirs.answers)
+    }
 }
 
 /// Whether code of the module ran, or the kernel dumped its stack: then the log has lines that are not the loader's.
