@@ -130,11 +130,19 @@ pub(crate) fn compare(
     Ok(())
 }
 
-/// After the relocations the loader has not filled in `struct module`, the kernel has done so in part.
+/// After the relocations the loader has not filled in `struct module`, the kernel has done so in part: what the file
+/// and the relocations put there is compared.
 fn relocated_marks(linked: &Linked) -> Marks {
     let mut marks = Marks::new(&linked.relocated);
     if let Some(section) = linked.sections.get(linked.this_module) {
-        marks.mark(section.address, section.size as usize, STRUCT_MODULE, true);
+        for (part, (_, marks)) in linked.relocated.iter().zip(&mut marks.parts) {
+            let start = section.address.wrapping_sub(part.base) as usize;
+            let end = start.saturating_add(section.size as usize);
+            let bytes = part.bytes.get(start..end).unwrap_or_default();
+            for (mark, _) in marks.iter_mut().skip(start).zip(bytes).filter(|(_, byte)| **byte == 0) {
+                *mark = Mark { name: STRUCT_MODULE, masked: true };
+            }
+        }
     }
     marks
 }

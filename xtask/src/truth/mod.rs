@@ -44,10 +44,12 @@ use self::qemu::Machine;
 use self::store::Capture;
 
 const USAGE: &str = "\
-usage: cargo xtask truth [--arch x86_64|arm] [--machine pc|virt|vexpress-a9] [--recapture] [--module NAME]
+usage: cargo xtask truth [--arch x86_64|arm] [--machine NAME | --more] [--recapture] [--module NAME]
                          [--conformance | --bytes]
 
-    --arch, --machine  only these
+    --arch             only machines of this architecture
+    --machine          only pc, virt, vexpress-a9, pc-max, pc-off or pc-haswell
+    --more             all of these; without it the first three
     --conformance      only the answers to good and damaged modules
     --bytes            all but these answers
     --recapture        boot the kernels even if the cache has what they did
@@ -58,6 +60,7 @@ usage: cargo xtask truth [--arch x86_64|arm] [--machine pc|virt|vexpress-a9] [--
 struct Options {
     arch: Option<Arch>,
     machine: Option<Machine>,
+    more: bool,
     recapture: bool,
     module: Option<String>,
     only_conformance: bool,
@@ -68,7 +71,7 @@ struct Options {
 pub(crate) fn main(arguments: &[String]) -> Result<()> {
     let options = options(arguments)?;
     let wanted = |machine: &Machine| {
-        options.machine.is_none_or(|wanted| wanted == *machine)
+        options.machine.map_or(options.more || Machine::USUAL.contains(machine), |wanted| wanted == *machine)
             && options.arch.is_none_or(|wanted| wanted == machine.arch())
     };
     let machines: Vec<Machine> = Machine::ALL.into_iter().filter(wanted).collect();
@@ -113,6 +116,7 @@ fn options(arguments: &[String]) -> Result<Options> {
         let mut value =
             || arguments.next().ok_or_else(|| Error::new(format!("{argument} needs a value\n{USAGE}")));
         match argument.as_str() {
+            "--more" => options.more = true,
             "--recapture" => options.recapture = true,
             "--conformance" => options.only_conformance = true,
             "--bytes" => options.only_bytes = true,
@@ -177,7 +181,7 @@ impl Ground {
             digest.update(&module.name);
             digest.update(&module.bytes);
         }
-        let questions = (machine != Machine::VexpressA9)
+        let questions = matches!(machine, Machine::Pc | Machine::Virt)
             .then(|| Questions::new(machine.arch(), &image, &paths::root().join("fixtures").join(arch)))
             .transpose()?;
         Ok(Ground {

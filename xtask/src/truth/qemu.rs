@@ -19,8 +19,14 @@ use super::qmp::Qmp;
 /// The machines that kernels are booted on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Machine {
-    /// x86_64, QEMU's plain `pc`.
+    /// x86_64, QEMU's plain `pc` with one old processor.
     Pc,
+    /// The same with two processors that have all that QEMU knows.
+    PcMax,
+    /// The same as [`Machine::Pc`], without any mitigation of processor bugs.
+    PcOff,
+    /// The same with a Haswell and the kernel at a random address: page tables apart, thunks for returns.
+    PcHaswell,
     /// 32-bit ARM, `virt` with a Cortex-A15.
     Virt,
     /// 32-bit ARM, the Versatile Express board with a Cortex-A9.
@@ -28,13 +34,19 @@ pub(crate) enum Machine {
 }
 
 impl Machine {
+    /// Those that are tried every time.
+    pub(crate) const USUAL: [Machine; 3] = [Machine::Pc, Machine::Virt, Machine::VexpressA9];
     /// All of them.
-    pub(crate) const ALL: [Machine; 3] = [Machine::Pc, Machine::Virt, Machine::VexpressA9];
+    pub(crate) const ALL: [Machine; 6] =
+        [Machine::Pc, Machine::Virt, Machine::VexpressA9, Machine::PcMax, Machine::PcOff, Machine::PcHaswell];
 
     /// Its name on the command line and in the names of captures.
     pub(crate) const fn name(self) -> &'static str {
         match self {
             Machine::Pc => "pc",
+            Machine::PcMax => "pc-max",
+            Machine::PcOff => "pc-off",
+            Machine::PcHaswell => "pc-haswell",
             Machine::Virt => "virt",
             Machine::VexpressA9 => "vexpress-a9",
         }
@@ -43,7 +55,7 @@ impl Machine {
     /// Its architecture.
     pub(crate) const fn arch(self) -> Arch {
         match self {
-            Machine::Pc => Arch::X86_64,
+            Machine::Pc | Machine::PcMax | Machine::PcOff | Machine::PcHaswell => Arch::X86_64,
             Machine::Virt | Machine::VexpressA9 => Arch::Arm,
         }
     }
@@ -51,7 +63,7 @@ impl Machine {
     /// Physical address of its memory, as the kernel finds it (`PHYS_OFFSET`).
     pub(crate) const fn memory(self) -> u64 {
         match self {
-            Machine::Pc => 0,
+            Machine::Pc | Machine::PcMax | Machine::PcOff | Machine::PcHaswell => 0,
             Machine::Virt => 0x4000_0000,
             Machine::VexpressA9 => 0x6000_0000,
         }
@@ -59,24 +71,24 @@ impl Machine {
 
     /// The emulator and its arguments for the machine.
     fn command(self) -> Command {
-        let (program, arguments): (_, &[&str]) = match self {
-            Machine::Pc => ("qemu-system-x86_64", &["-M", "pc", "-cpu", "qemu64", "-m", "768"]),
-            Machine::Virt => {
-                ("qemu-system-arm", &["-M", "virt,highmem=off", "-cpu", "cortex-a15", "-m", "768"])
-            }
-            Machine::VexpressA9 => {
-                ("qemu-system-arm", &["-M", "vexpress-a9", "-cpu", "cortex-a9", "-m", "768"])
-            }
+        let (program, board, processor, count) = match self {
+            Machine::Pc | Machine::PcOff => ("qemu-system-x86_64", "pc", "qemu64", "1"),
+            Machine::PcMax => ("qemu-system-x86_64", "pc", "max", "2"),
+            Machine::PcHaswell => ("qemu-system-x86_64", "pc", "Haswell", "1"),
+            Machine::Virt => ("qemu-system-arm", "virt,highmem=off", "cortex-a15", "1"),
+            Machine::VexpressA9 => ("qemu-system-arm", "vexpress-a9", "cortex-a9", "1"),
         };
         let mut command = Command::new(program);
-        command.args(arguments);
+        command.args(["-M", board, "-cpu", processor, "-smp", count, "-m", "768"]);
         command
     }
 
-    /// Kernel command line: no randomised addresses, messages on the first serial port, a crash ends the machine.
+    /// Kernel command line: mostly no random addresses, messages on the first serial port, a crash ends the machine.
     fn kernel_arguments(self) -> &'static str {
         match self {
-            Machine::Pc => "nokaslr console=ttyS0 panic=-1 oops=panic",
+            Machine::Pc | Machine::PcMax => "nokaslr console=ttyS0 panic=-1 oops=panic",
+            Machine::PcOff => "nokaslr mitigations=off console=ttyS0 panic=-1 oops=panic",
+            Machine::PcHaswell => "console=ttyS0 panic=-1 oops=panic",
             Machine::Virt | Machine::VexpressA9 => "nokaslr console=ttyAMA0 panic=-1 oops=panic",
         }
     }
@@ -115,7 +127,7 @@ impl Qemu {
         let initramfs = directory.join("initramfs");
         std::fs::write(&initramfs, boot.initramfs)?;
         let mut command = boot.machine.command();
-        command.args(["-accel", "tcg,thread=single", "-smp", "1", "-display", "none", "-monitor", "none"]);
+        command.args(["-accel", "tcg,thread=single", "-display", "none", "-monitor", "none"]);
         command.args(["-nodefaults", "-no-user-config", "-no-reboot", "-S", "-net", "none"]);
         command.arg("-serial").arg(format!("file:{}", directory.join("console").display()));
         for (name, option) in [("gdb", "-gdb"), ("qmp", "-qmp")] {

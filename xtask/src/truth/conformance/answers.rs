@@ -228,4 +228,32 @@ mod tests {
         assert!(!same_log(&ours, &theirs, false));
         assert!(!same_log(&theirs, &ours, true));
     }
+
+    #[test]
+    fn any_other_answer_is_a_difference() {
+        let case = Case {
+            name: String::from("a case"),
+            file: Some(Vec::new()),
+            module: String::from("hello"),
+            arguments: String::new(),
+            flags: 0,
+            by_init_module: false,
+            returns: Vec::new(),
+            dumps: false,
+            warns: false,
+            keep: false,
+            delete_flags: 0,
+        };
+        let same = Answer { result: -8, log: vec![String::from("<3>no")], ..Answer::default() };
+        let differs = |ours: Answer| {
+            let mut tally = Tally::default();
+            tally.case(&case, &ours, &same);
+            !tally.differences.is_empty()
+        };
+        assert!(!differs(same.clone()));
+        assert!(differs(Answer { result: -22, ..same.clone() }));
+        assert!(differs(Answer { log: Vec::new(), ..same.clone() }));
+        assert!(differs(Answer { tainted: 1, ..same.clone() }));
+        assert!(differs(Answer { proc_modules: String::from("hello"), ..same.clone() }));
+    }
 }
