@@ -34,6 +34,7 @@ use crate::State;
 use crate::Taints;
 use crate::event::Numbers;
 use crate::load::stage;
+use crate::param;
 use crate::params;
 use crate::profile::Blacklist;
 use crate::profile::SameName;
@@ -390,7 +391,7 @@ pub(crate) fn parse_args<H: Host>(
     numbers: &mut Numbers,
 ) -> Result<(), Reason> {
     let table = kernel.module(id).map_or((0, 0), |module| module.kp);
-    let params = params::read_params(kernel, host, table);
+    let params = param::read_params(kernel, host, table);
     numbers.count("parameters", params.len());
     if let Some(module) = kernel.module_mut(id) {
         module.params = params;
