@@ -18,6 +18,7 @@ mod ibt;
 mod jump_label;
 mod orc;
 mod paravirt;
+mod print_fmt;
 mod profile;
 mod report;
 mod retpoline;
