@@ -2,6 +2,7 @@
 //! module's own functions.
 
 use core::fmt;
+use std::time::Instant;
 
 use lkm_kernel::Kernel;
 use lkm_module::Errno;
@@ -281,13 +282,15 @@ impl Machine {
         Ok(bytes)
     }
 
-    /// Reads from the file's position to its end; a file that does not end is cut at 16 MiB.
+    /// Reads from the file's position to its end; a file that does not end is cut at 16 MiB, or when
+    /// the time of the budget is over.
     ///
     /// # Errors
     /// As [`Machine::read_file`].
     pub fn read_whole_file(&mut self, kernel: &mut Kernel, handle: Handle) -> Result<Vec<u8>, FileError> {
         let mut whole = Vec::new();
-        while whole.len() < WHOLE_MAX {
+        let deadline = self.config.budget.time.and_then(|time| Instant::now().checked_add(time));
+        while whole.len() < WHOLE_MAX && deadline.is_none_or(|end| Instant::now() < end) {
             let piece = self.read_file(kernel, handle, 4096)?;
             if piece.is_empty() {
                 break;

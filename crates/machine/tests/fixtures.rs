@@ -383,3 +383,37 @@ fn a_misc_device_counts() {
         bench.clean();
     }
 }
+
+/// Numbers that look random and are the same in every run.
+fn noise(state: &mut u64) -> u64 {
+    *state ^= *state << 13;
+    *state ^= *state >> 7;
+    *state ^= *state << 17;
+    *state
+}
+
+#[test]
+fn code_that_is_damaged_does_no_harm() {
+    use lkm_machine::Budget;
+    let mut state = 0x1234_5678_9abc_def1;
+    let names = ["hello", "params", "memory", "procfile", "chardev", "miscdev", "percpu", "oops"];
+    for arch in ARCHES {
+        let mut ended = 0;
+        for round in 0..60 {
+            let name = names[round % names.len()];
+            let mut file = fixture(arch, name);
+            // Somewhere in the code: sections begin behind the ELF header, and code comes first.
+            for _ in 0..8 {
+                let at = 64 + noise(&mut state) as usize % (file.len() / 8);
+                file[at] = noise(&mut state) as u8;
+            }
+            let budget = Budget { instructions: 200_000, calls: 2000, time: None };
+            let mut bench = Bench::with(arch, |config| config.budget = budget);
+            if lkm_kernel::init_module(&mut bench.kernel, &mut bench.machine, &file, Some(b"")).is_ok() {
+                let _ = lkm_kernel::delete_module(&mut bench.kernel, &mut bench.machine, Some(name.as_bytes()), 0);
+            }
+            ended += usize::from(!bench.machine.stops().is_empty());
+        }
+        assert!(ended > 0, "no damage was felt at all");
+    }
+}
