@@ -1,4 +1,4 @@
-//! Lengths of x86_64 instructions.
+//! Lengths of x86_64 instructions. AMD's XOP instructions are not known, nor are they to the kernel's decoder.
 
 /// The longest instruction, in bytes.
 pub(super) const MAX_INSN: usize = 15;
