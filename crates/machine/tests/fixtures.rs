@@ -410,7 +410,12 @@ fn code_that_is_damaged_does_no_harm() {
             let budget = Budget { instructions: 200_000, calls: 2000, time: None };
             let mut bench = Bench::with(arch, |config| config.budget = budget);
             if lkm_kernel::init_module(&mut bench.kernel, &mut bench.machine, &file, Some(b"")).is_ok() {
-                let _ = lkm_kernel::delete_module(&mut bench.kernel, &mut bench.machine, Some(name.as_bytes()), 0);
+                let _ = lkm_kernel::delete_module(
+                    &mut bench.kernel,
+                    &mut bench.machine,
+                    Some(name.as_bytes()),
+                    0,
+                );
             }
             ended += usize::from(!bench.machine.stops().is_empty());
         }
