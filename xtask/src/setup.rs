@@ -82,6 +82,12 @@ const NEEDS: &[Need] = &[
         why: "builds the CPU emulator",
     },
     Need {
+        package: "pkg-config",
+        sign: Sign::Program("pkg-config"),
+        purposes: &[Purpose::Build],
+        why: "is asked for by the emulator's build",
+    },
+    Need {
         package: "make",
         sign: Sign::Program("make"),
         purposes: &[Purpose::Build, Purpose::Fixtures],
