@@ -9,9 +9,6 @@ use lkm_link::LinkRules;
 use lkm_link::LoadInfo;
 use lkm_link::Resolve;
 use lkm_link::SymbolError;
-use lkm_link::rules::MemoryModel;
-use lkm_link::rules::SortVersion;
-use lkm_link::rules::X86Place;
 use lkm_module::Errno;
 use lkm_module::elf::Elf;
 use lkm_module::elf::Endian;
@@ -30,31 +27,7 @@ const PERCPU: u64 = 0x34000;
 const PAGE: u64 = 4096;
 
 /// Rules of Debian's 6.1 for x86_64.
-static RULES: LazyLock<LinkRules> = LazyLock::new(|| LinkRules {
-    memory: MemoryModel::CoreInit,
-    page_size: PAGE,
-    strict_rwx: true,
-    refuse_wx: true,
-    ro_after_init: true,
-    ro_after_init_sections: &[".data..ro_after_init", "__jump_table"],
-    kallsyms: true,
-    kallsyms_all: true,
-    typetab: true,
-    mod_kallsyms: true,
-    unload: true,
-    smp: true,
-    livepatch: true,
-    sort: SortVersion::BottomUp,
-    relocate_percpu: false,
-    x86_place: X86Place::ZeroThenRange,
-    arm_plt: None,
-    thumb2: false,
-    arm_group_relocs: true,
-    arm_prel31_range: true,
-    extended_modversions: false,
-    missing_symbol_errno: true,
-    check_shndx: true,
-});
+static RULES: LazyLock<LinkRules> = LazyLock::new(|| LinkRules::debian_6_1(Arch::X86_64));
 
 struct Imports<'a>(&'a Exports);
 

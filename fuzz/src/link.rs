@@ -9,10 +9,6 @@ use lkm_link::LinkRules;
 use lkm_link::LoadInfo;
 use lkm_link::Resolve;
 use lkm_link::SymbolError;
-use lkm_link::rules::ArmPlt;
-use lkm_link::rules::MemoryModel;
-use lkm_link::rules::SortVersion;
-use lkm_link::rules::X86Place;
 use lkm_module::Errno;
 use lkm_module::elf::Elf;
 use lkm_module::elf::Endian;
@@ -26,31 +22,11 @@ static ARM: LazyLock<LinkRules> = LazyLock::new(|| rules(Arch::Arm));
 
 /// Rules with everything on that the architecture has.
 fn rules(arch: Arch) -> LinkRules {
-    LinkRules {
-        memory: MemoryModel::CoreInit,
-        page_size: PAGE,
-        strict_rwx: true,
-        refuse_wx: true,
-        ro_after_init: true,
-        ro_after_init_sections: &[".data..ro_after_init", "__jump_table"],
-        kallsyms: true,
-        kallsyms_all: true,
-        typetab: true,
-        mod_kallsyms: true,
-        unload: true,
-        smp: true,
-        livepatch: arch == Arch::X86_64,
-        sort: SortVersion::BottomUp,
-        relocate_percpu: false,
-        x86_place: X86Place::ZeroThenRange,
-        arm_plt: (arch == Arch::Arm).then(|| ArmPlt { fixed: vec![0xc010_0000, 0xc010_0010], align: 64 }),
-        thumb2: false,
-        arm_group_relocs: true,
-        arm_prel31_range: true,
-        extended_modversions: false,
-        missing_symbol_errno: true,
-        check_shndx: true,
+    let mut rules = LinkRules { kallsyms_all: true, ..LinkRules::debian_6_1(arch) };
+    if let Some(plt) = &mut rules.arm_plt {
+        plt.fixed = vec![0xc010_0000, 0xc010_0010];
     }
+    rules
 }
 
 /// Exports whatever is asked for, near the module or far from it.

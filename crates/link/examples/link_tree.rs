@@ -19,10 +19,6 @@ use lkm_link::LoadInfo;
 use lkm_link::RelocStats;
 use lkm_link::Resolve;
 use lkm_link::SymbolError;
-use lkm_link::rules::ArmPlt;
-use lkm_link::rules::MemoryModel;
-use lkm_link::rules::SortVersion;
-use lkm_link::rules::X86Place;
 use lkm_module::Errno;
 use lkm_module::elf::ArchCheck;
 use lkm_module::elf::Elf;
@@ -77,31 +73,11 @@ impl Resolve for Imports<'_> {
 
 /// Rules of Debian's 6.1: `cloud-amd64` and `armmp`.
 fn rules(arch: Arch) -> LinkRules {
-    LinkRules {
-        memory: MemoryModel::CoreInit,
-        page_size: 4096,
-        strict_rwx: true,
-        refuse_wx: true,
-        ro_after_init: true,
-        ro_after_init_sections: &[".data..ro_after_init", "__jump_table"],
-        kallsyms: true,
-        kallsyms_all: arch == Arch::X86_64,
-        typetab: true,
-        mod_kallsyms: true,
-        unload: true,
-        smp: true,
-        livepatch: arch == Arch::X86_64,
-        sort: SortVersion::BottomUp,
-        relocate_percpu: false,
-        x86_place: X86Place::ZeroThenRange,
-        arm_plt: (arch == Arch::Arm).then(|| ArmPlt { fixed: vec![0xc010_0000, 0xc010_0010], align: 64 }),
-        thumb2: false,
-        arm_group_relocs: true,
-        arm_prel31_range: true,
-        extended_modversions: false,
-        missing_symbol_errno: true,
-        check_shndx: true,
+    let mut rules = LinkRules::debian_6_1(arch);
+    if let Some(plt) = &mut rules.arm_plt {
+        plt.fixed = vec![0xc010_0000, 0xc010_0010];
     }
+    rules
 }
 
 /// More than any one module takes.

@@ -1,5 +1,7 @@
 //! What differs between kernel versions and configurations, as data.
 
+use crate::Arch;
+
 /// How a kernel divides a module's memory.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum MemoryModel {
@@ -90,4 +92,38 @@ pub struct ArmPlt {
     pub fixed: alloc::vec::Vec<u64>,
     /// Bytes in a cache line (`L1_CACHE_BYTES`): 64.
     pub align: u64,
+}
+
+impl LinkRules {
+    /// Debian's 6.1: `cloud-amd64` and `armmp`, the kernels that this linker is compared with byte for byte.
+    ///
+    /// The fixed slots of ARM's PLTs hold 0: their values are addresses in the running kernel.
+    pub fn debian_6_1(arch: Arch) -> LinkRules {
+        let x86 = arch == Arch::X86_64;
+        LinkRules {
+            memory: MemoryModel::CoreInit,
+            page_size: 4096,
+            strict_rwx: true,
+            refuse_wx: true,
+            ro_after_init: true,
+            ro_after_init_sections: &[".data..ro_after_init", "__jump_table"],
+            kallsyms: true,
+            kallsyms_all: x86,
+            typetab: true,
+            mod_kallsyms: true,
+            unload: true,
+            smp: true,
+            livepatch: x86,
+            sort: SortVersion::BottomUp,
+            relocate_percpu: false,
+            x86_place: X86Place::ZeroThenRange,
+            arm_plt: (!x86).then(|| ArmPlt { fixed: alloc::vec![0, 0], align: 64 }),
+            thumb2: false,
+            arm_group_relocs: true,
+            arm_prel31_range: true,
+            extended_modversions: false,
+            missing_symbol_errno: true,
+            check_shndx: true,
+        }
+    }
 }

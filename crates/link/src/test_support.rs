@@ -24,7 +24,6 @@ use crate::Resolve;
 use crate::SymbolError;
 use crate::Symbols;
 use crate::image::RegionLayout;
-use crate::rules::ArmPlt;
 use crate::rules::MemoryModel;
 use crate::rules::SortVersion;
 use crate::rules::X86Place;
@@ -34,31 +33,11 @@ pub(crate) const COPY: u64 = 0x1000_0000;
 
 /// Debian's 6.1: cloud-amd64, armmp.
 pub(crate) fn rules_6_1(arch: Arch) -> LinkRules {
-    LinkRules {
-        memory: MemoryModel::CoreInit,
-        page_size: 4096,
-        strict_rwx: true,
-        refuse_wx: true,
-        ro_after_init: true,
-        ro_after_init_sections: &[".data..ro_after_init", "__jump_table"],
-        kallsyms: true,
-        kallsyms_all: arch == Arch::X86_64,
-        typetab: true,
-        mod_kallsyms: true,
-        unload: true,
-        smp: true,
-        livepatch: arch == Arch::X86_64,
-        sort: SortVersion::BottomUp,
-        relocate_percpu: false,
-        x86_place: X86Place::ZeroThenRange,
-        arm_plt: (arch == Arch::Arm).then(|| ArmPlt { fixed: vec![0xc010_0000, 0xc010_0010], align: 64 }),
-        thumb2: false,
-        arm_group_relocs: true,
-        arm_prel31_range: true,
-        extended_modversions: false,
-        missing_symbol_errno: true,
-        check_shndx: true,
+    let mut rules = LinkRules::debian_6_1(arch);
+    if let Some(plt) = &mut rules.arm_plt {
+        plt.fixed = vec![0xc010_0000, 0xc010_0010];
     }
+    rules
 }
 
 /// Debian's 6.12 cloud-amd64.

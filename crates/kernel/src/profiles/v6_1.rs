@@ -1,15 +1,10 @@
 //! Linux 6.1: Debian 12's kernels and their vanilla variants.
 
 use alloc::borrow::Cow;
-use alloc::vec;
 
 use lkm_link::Arch;
 use lkm_link::post::PatchProfile;
-use lkm_link::rules::ArmPlt;
 use lkm_link::rules::LinkRules;
-use lkm_link::rules::MemoryModel;
-use lkm_link::rules::SortVersion;
-use lkm_link::rules::X86Place;
 use lkm_module::elf::ElfGeneration;
 use lkm_module::elf::ElfRules;
 use lkm_module::exports::KsymtabForm;
@@ -38,7 +33,7 @@ pub(super) fn debian_amd64() -> Profile {
         release: Cow::Borrowed("6.1.0-56-cloud-amd64"),
         vermagic: Cow::Borrowed(b"6.1.0-56-cloud-amd64 SMP preempt mod_unload modversions "),
         elf: ElfRules { debian: true, ..super::elf(Arch::X86_64, ElfGeneration::V6_1) },
-        link: LinkRules { check_shndx: true, ..link() },
+        link: LinkRules::debian_6_1(Arch::X86_64),
         patch: PatchProfile::x86_64_6_1(),
         config: Config { retpoline: true, ..debian_config() },
         rules: debian_rules(),
@@ -57,7 +52,8 @@ pub(super) fn debian_armmp() -> Profile {
         release: Cow::Borrowed("6.1.0-50-armmp"),
         vermagic: Cow::Borrowed(b"6.1.0-50-armmp SMP mod_unload modversions ARMv7 p2v8 "),
         elf: ElfRules { debian: true, ..super::elf(Arch::Arm, ElfGeneration::V6_1) },
-        link: LinkRules { check_shndx: true, ..arm_link() },
+        // The fixed PLT slots are the embedding kernel's to fill in (`ftrace_caller`, `__gnu_mcount_nc`).
+        link: LinkRules::debian_6_1(Arch::Arm),
         patch: PatchProfile::arm_6_1(),
         config: debian_config(),
         rules: Rules { ksymtab: KsymtabForm { relative: false, namespace: true }, ..debian_rules() },
@@ -74,7 +70,12 @@ pub(super) fn vanilla_x86_64() -> Profile {
         release: Cow::Borrowed("6.1.0"),
         vermagic: Cow::Borrowed(b"6.1.0 SMP preempt mod_unload "),
         elf: super::elf(Arch::X86_64, ElfGeneration::V6_1),
-        link: LinkRules { kallsyms_all: false, livepatch: false, ..link() },
+        link: LinkRules {
+            kallsyms_all: false,
+            livepatch: false,
+            check_shndx: false,
+            ..LinkRules::debian_6_1(Arch::X86_64)
+        },
         config: Config { retpoline: true, ..vanilla_config() },
         rules: vanilla_rules(),
         module_struct: structs::UNKNOWN_64,
@@ -90,49 +91,11 @@ pub(super) fn vanilla_arm() -> Profile {
         release: Cow::Borrowed("6.1.0"),
         vermagic: Cow::Borrowed(b"6.1.0 SMP mod_unload ARMv7 p2v8 "),
         elf: super::elf(Arch::Arm, ElfGeneration::V6_1),
-        link: arm_link(),
+        link: LinkRules { check_shndx: false, ..LinkRules::debian_6_1(Arch::Arm) },
         config: vanilla_config(),
         rules: Rules { ksymtab: KsymtabForm { relative: false, namespace: true }, ..vanilla_rules() },
         module_struct: structs::UNKNOWN_32,
         ..debian_armmp()
-    }
-}
-
-fn link() -> LinkRules {
-    LinkRules {
-        memory: MemoryModel::CoreInit,
-        page_size: 4096,
-        strict_rwx: true,
-        refuse_wx: true,
-        ro_after_init: true,
-        ro_after_init_sections: &[".data..ro_after_init", "__jump_table"],
-        kallsyms: true,
-        kallsyms_all: true,
-        typetab: true,
-        mod_kallsyms: true,
-        unload: true,
-        smp: true,
-        livepatch: true,
-        sort: SortVersion::BottomUp,
-        relocate_percpu: false,
-        x86_place: X86Place::ZeroThenRange,
-        arm_plt: None,
-        thumb2: false,
-        arm_group_relocs: true,
-        arm_prel31_range: true,
-        extended_modversions: false,
-        missing_symbol_errno: true,
-        check_shndx: false,
-    }
-}
-
-fn arm_link() -> LinkRules {
-    LinkRules {
-        kallsyms_all: false,
-        livepatch: false,
-        // The addresses are the embedding kernel's to fill in (`ftrace_caller`, `__gnu_mcount_nc`).
-        arm_plt: Some(ArmPlt { fixed: vec![0, 0], align: 64 }),
-        ..link()
     }
 }
 
