@@ -64,6 +64,7 @@ pub(crate) fn capture(plan: &Plan<'_>, agent: &Agent, directory: &Path) -> Resul
         machine: plan.machine,
         kernel: plan.kernel,
         device_tree: plan.device_tree,
+        arguments: "",
         initramfs: &initramfs,
         directory: &scratch,
     };

@@ -19,6 +19,7 @@ const LIMIT: Duration = Duration::from_secs(180);
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Numbers {
     pub(crate) open: u64,
+    pub(crate) write: u64,
     pub(crate) close: u64,
     pub(crate) mount: u64,
     pub(crate) getdents64: u64,
@@ -30,6 +31,7 @@ pub(crate) struct Numbers {
 
 const X86_64: Numbers = Numbers {
     open: 2,
+    write: 1,
     close: 3,
     mount: 165,
     getdents64: 217,
@@ -41,6 +43,7 @@ const X86_64: Numbers = Numbers {
 
 const ARM: Numbers = Numbers {
     open: 5,
+    write: 4,
     close: 6,
     mount: 21,
     getdents64: 217,

@@ -101,6 +101,8 @@ pub(crate) struct Boot<'a> {
     pub(crate) kernel: &'a Path,
     /// Device tree, for boards whose description QEMU does not make itself.
     pub(crate) device_tree: Option<&'a Path>,
+    /// More arguments for the kernel.
+    pub(crate) arguments: &'a str,
     /// The initramfs.
     pub(crate) initramfs: &'a [u8],
     /// A directory of its own, which is emptied at the start and removed at the end.
@@ -137,7 +139,7 @@ impl Qemu {
             command.arg(option).arg(format!("chardev:{name}"));
         }
         command.arg("-kernel").arg(boot.kernel).arg("-initrd").arg(&initramfs);
-        command.args(["-append", boot.machine.kernel_arguments()]);
+        command.arg("-append").arg(format!("{} {}", boot.machine.kernel_arguments(), boot.arguments));
         if let Some(path) = boot.device_tree {
             command.arg("-dtb").arg(path);
         }

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 
+use lkm_module::Text;
 use serde::Deserialize;
 use serde::Serialize;
 
@@ -15,6 +16,7 @@ use super::super::guest::Guest;
 use super::super::qemu::Boot;
 use super::super::qemu::Machine;
 use super::super::qemu::Qemu;
+use super::cases::BLACKLISTED;
 use super::cases::Case;
 
 /// Bytes of the kernel's log that are read at once.
@@ -89,8 +91,15 @@ pub(crate) fn ask(machine: Machine, kernel: &Path, agent: &Agent, cases: &[Case]
         let scratch = format!("lkm-conformance-{}-{}", std::process::id(), machine.name());
         let directory = std::env::temp_dir().join(scratch);
         let archive = cpio.finish();
-        let boot_with =
-            Boot { machine, kernel, device_tree: None, initramfs: &archive, directory: &directory };
+        let forbidden = format!("module_blacklist={BLACKLISTED}");
+        let boot_with = Boot {
+            machine,
+            kernel,
+            device_tree: None,
+            arguments: &forbidden,
+            initramfs: &archive,
+            directory: &directory,
+        };
         let mut guest = Guest::boot(Qemu::start(&boot_with)?, machine.arch(), agent)?;
         capture::mount(&mut guest)?;
         read_log(&mut guest)?;
@@ -129,6 +138,14 @@ fn read_log(guest: &mut Guest<'_>) -> Result<()> {
 fn ask_one(guest: &mut Guest<'_>, index: usize, case: &Case) -> Result<Answer> {
     let numbers = guest.numbers();
     let mut answer = Answer::default();
+    if case.disabled {
+        let mut batch = guest.batch();
+        let (path, text) = (batch.text("/proc/sys/kernel/modules_disabled"), batch.text("1"));
+        let open = batch.call(numbers.open, &[path, Argument::Value(1), Argument::Value(0)]);
+        batch.call(numbers.write, &[Argument::Result(open), text, Argument::Value(1)]);
+        batch.call(numbers.close, &[Argument::Result(open)]);
+        guest.run(&batch)?;
+    }
     if case.file.is_some() {
         let mut batch = guest.batch();
         let path = batch.text(&format!("/c/{index}"));
@@ -152,7 +169,7 @@ fn ask_one(guest: &mut Guest<'_>, index: usize, case: &Case) -> Result<Answer> {
         answer.result = got.result(load);
         answer.proc_modules = text(got.file(modules).unwrap_or_default());
         answer.tainted = text(got.file(tainted).unwrap_or_default()).trim().parse().unwrap_or(0);
-        answer.log = lines(&text(got.buffer(log, got.result(log_step))));
+        answer.log = lines(&Text(got.buffer(log, got.result(log_step))).to_string());
         if answer.result >= 0 && !case.module.is_empty() {
             let files = capture::sysfs(guest, &case.module.replace('/', "!"))?;
             let parameters = files.into_iter().filter_map(|(path, contents)| {
@@ -172,13 +189,18 @@ fn ask_one(guest: &mut Guest<'_>, index: usize, case: &Case) -> Result<Answer> {
         let got = guest.run(&batch)?;
         answer.deleted = Some(got.result(delete));
         answer.delete_tainted = text(got.file(tainted).unwrap_or_default()).trim().parse().unwrap_or(0);
-        answer.delete_log = lines(&text(got.buffer(log, got.result(log_step))));
+        answer.delete_log = lines(&Text(got.buffer(log, got.result(log_step))).to_string());
     }
     Ok(answer)
 }
 
+/// Parts of the kernel that talk when they like.
+const NOISE: &[&str] = &["clocksource: ", "sched_clock: ", "tsc: ", "random: ", "hrtimer: "];
+
 /// Lines of the log without their times: `<4>[    1.234567] text` becomes `<4>text`.
 fn lines(log: &str) -> Vec<String> {
+    let noise =
+        |line: &String| NOISE.iter().any(|name| line.get(3..).is_some_and(|text| text.starts_with(name)));
     log.lines()
         .map(|line| match line.split_once("> [").or_else(|| line.split_once(">[")) {
             Some((level, rest)) if line.starts_with('<') => {
@@ -187,6 +209,7 @@ fn lines(log: &str) -> Vec<String> {
             }
             _ => line.to_owned(),
         })
+        .filter(|line| !noise(line))
         .collect()
 }
 
@@ -198,7 +221,7 @@ fn text(bytes: &[u8]) -> String {
 mod tests {
     #[test]
     fn times_are_cut_off_and_levels_stay() {
-        let log = "<4>[    1.234567] hello: a [b] c\n<6>[12345.000001] x\n";
+        let log = "<4>[    1.234567] hello: a [b] c\n<6>[12345.000001] x\n<6>[12345.000002] tsc: y\n";
         assert_eq!(super::lines(log), ["<4>hello: a [b] c", "<6>x"]);
     }
 }

@@ -7,6 +7,7 @@ use lkm_link::Arch;
 use super::super::Result;
 use super::edit;
 use super::edit::Edit;
+use super::mutants;
 
 /// One question: load a file, and unless it is to be kept, remove the module again.
 #[derive(Clone, Debug)]
@@ -28,11 +29,16 @@ pub(crate) struct Case {
     pub(crate) dumps: bool,
     /// It does so because it finds something that must not be (`WARN`).
     pub(crate) warns: bool,
+    /// `/proc/sys/kernel/modules_disabled` is set before.
+    pub(crate) disabled: bool,
     /// The module stays loaded.
     pub(crate) keep: bool,
     /// Flags of `delete_module`.
     pub(crate) delete_flags: u32,
 }
+
+/// A fixture that the kernel's command line forbids.
+pub(crate) const BLACKLISTED: &str = "rare";
 
 /// `O_TRUNC`: by force.
 const FORCE: u32 = 0o1000;
@@ -141,8 +147,8 @@ struct List<'a> {
     cases: Vec<Case>,
 }
 
-/// All cases, in the order in which one kernel is asked them.
-pub(crate) fn all(arch: Arch, fixtures: &Path) -> Result<Vec<Case>> {
+/// All cases, in the order in which one kernel is asked them. `symvers` are the kernel's exports.
+pub(crate) fn all(arch: Arch, fixtures: &Path, symvers: &str) -> Result<Vec<Case>> {
     let mut list = List { arch, fixtures, cases: Vec::new() };
     list.life()?;
     list.parameters()?;
@@ -151,6 +157,10 @@ pub(crate) fn all(arch: Arch, fixtures: &Path) -> Result<Vec<Case>> {
     list.symbols()?;
     list.versions()?;
     list.signatures()?;
+    for (name, file) in mutants::refused(arch, &list.fixture("hello")?, symvers) {
+        list.push(&name, "hello", Some(file))?;
+    }
+    list.at_last()?;
     Ok(list.cases)
 }
 
@@ -177,6 +187,7 @@ impl List<'_> {
             returns: Vec::new(),
             dumps: false,
             warns: false,
+            disabled: false,
             keep: false,
             delete_flags: 0,
         });
@@ -404,6 +415,20 @@ impl List<'_> {
         self.changed_module("CRC: exports without", "exporter", |file| {
             file.section("__kcrctab", edit::SH_FLAGS, 0)?.section("__kcrctab_gpl", edit::SH_FLAGS, 0)
         })?;
+        Ok(())
+    }
+
+    /// What changes the kernel for good.
+    fn at_last(&mut self) -> Result<()> {
+        self.plain(BLACKLISTED, BLACKLISTED)?;
+        // The kernel warns with a stack dump, which taints it.
+        let case =
+            self.changed("name: none", |file| file.replace(".gnu.linkonce.this_module", b"hello", &[0; 5]))?;
+        (case.module, case.dumps, case.warns) = (String::new(), true, true);
+        self.plain("before modules are disabled", "hello")?.keep = true;
+        self.plain("modules disabled", "no_init")?.disabled = true;
+        let case = self.push("removal when modules are disabled", "hello", None)?;
+        case.disabled = true;
         Ok(())
     }
 

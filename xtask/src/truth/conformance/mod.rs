@@ -4,6 +4,7 @@ mod answers;
 mod ask;
 mod cases;
 mod edit;
+mod mutants;
 
 use std::collections::HashMap;
 use std::path::Path;
@@ -34,9 +35,10 @@ pub(crate) struct Questions {
 }
 
 impl Questions {
-    /// The questions for an architecture's kernel, made from the fixture modules in a directory.
-    pub(crate) fn new(arch: Arch, kernel: &[u8], fixtures: &Path) -> Result<Questions> {
-        let cases = cases::all(arch, fixtures)?;
+    /// The questions for an architecture's kernel, made from the fixture modules in a directory and the kernel's list of
+    /// exports.
+    pub(crate) fn new(arch: Arch, kernel: &[u8], fixtures: &Path, symvers: &str) -> Result<Questions> {
+        let cases = cases::all(arch, fixtures, symvers)?;
         let mut digest = Sha256::new();
         digest.update(kernel);
         digest.update(format!("{cases:?}"));
