@@ -42,6 +42,7 @@ pub(crate) fn compare(
         }
         if theirs.crashed {
             tally.crashes += 1;
+            tally.differences.push(format!("{}: the kernel crashed", case.name));
             continue;
         }
         if case.warns {
