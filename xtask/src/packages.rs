@@ -22,9 +22,8 @@ use crate::process;
 
 /// The release of Debian that all packages come from.
 const SUITE: &str = "bookworm";
-/// Its archive; `LKM_DEBIAN_MIRROR` names another, with `LKM_DEBIAN_SECURITY_MIRROR` for the security updates.
-const MIRROR: &str = "http://deb.debian.org/debian";
-const SECURITY_MIRROR: &str = "http://deb.debian.org/debian-security";
+/// The parts of a release that are asked: the release itself, its updates, its security updates.
+const PARTS: [&str; 3] = ["", "-updates", "-security"];
 const KEYRING: &str = "/usr/share/keyrings/debian-archive-keyring.gpg";
 /// The newest of something is looked up in lists that are at most this old.
 const LISTS_AGE: Duration = Duration::from_secs(6 * 3600);
@@ -247,6 +246,59 @@ fn cache(arch: Arch) -> Result<PathBuf> {
     Ok(paths::cache()?.join("deb").join(arch.name()))
 }
 
+/// The lines of a `sources.list` for the release: the archives that the system's own apt uses, or those that the environment names
+/// (`LKM_DEBIAN_MIRROR`, and `LKM_DEBIAN_SECURITY_MIRROR` for the security updates).
+fn sources() -> Result<String> {
+    let signed = if Path::new(KEYRING).is_file() { format!(" [signed-by={KEYRING}]") } else { String::new() };
+    let mut archives = Vec::new();
+    if let Ok(mirror) = std::env::var("LKM_DEBIAN_MIRROR") {
+        archives.extend(["", "-updates"].map(|part| (mirror.clone(), part)));
+        archives.extend(std::env::var("LKM_DEBIAN_SECURITY_MIRROR").map(|mirror| (mirror, "-security")));
+    } else {
+        let format = "$(REPO_URI) $(RELEASE) $(COMPONENT) $(ORIGIN)";
+        let targets = process::output(Command::new("apt-get").args([
+            "indextargets",
+            "--format",
+            format,
+            "Identifier: Packages",
+        ]))?;
+        archives = debian_archives(&targets);
+    }
+    if archives.is_empty() {
+        return Err(Error::new(
+            "apt on this system knows no archive of Debian; the variable LKM_DEBIAN_MIRROR can name one",
+        ));
+    }
+    let line = |(uri, part): &(String, &str)| format!("deb{signed} {uri} {SUITE}{part} main\n");
+    Ok(archives.iter().map(line).collect())
+}
+
+/// Debian's archives among the lines `URI RELEASE COMPONENT ORIGIN` that apt prints, each with the part of a release it has. Before
+/// the first update apt does not know whose an archive is; then the last part of its address tells.
+fn debian_archives(targets: &str) -> Vec<(String, &'static str)> {
+    let mut archives = Vec::new();
+    for line in targets.lines() {
+        let mut words = line.split_whitespace();
+        let (Some(uri), Some(release), Some("main"), Some(origin)) =
+            (words.next(), words.next(), words.next(), words.next())
+        else {
+            continue;
+        };
+        let named =
+            ["/debian", "/debian-security"].iter().any(|end| uri.trim_end_matches('/').ends_with(end));
+        if origin != "Debian" && !(origin.starts_with('$') && named) {
+            continue;
+        }
+        let suffix = release.find('-').map_or("", |dash| &release[dash..]);
+        let Some(part) = PARTS.into_iter().find(|part| *part == suffix) else { continue };
+        let archive = (uri.to_owned(), part);
+        if !archives.contains(&archive) {
+            archives.push(archive);
+        }
+    }
+    archives
+}
+
 /// apt's view of the archive, kept in the cache and independent of what the system is and has installed.
 struct Lists {
     arch: Arch,
@@ -272,14 +324,7 @@ impl Lists {
         for dir in ["lists/partial", "cache/archives/partial", "etc"] {
             paths::create(&self.dir.join(dir))?;
         }
-        let mirror = std::env::var("LKM_DEBIAN_MIRROR").unwrap_or_else(|_| MIRROR.to_owned());
-        let security =
-            std::env::var("LKM_DEBIAN_SECURITY_MIRROR").unwrap_or_else(|_| SECURITY_MIRROR.to_owned());
-        let signed =
-            if Path::new(KEYRING).is_file() { format!(" [signed-by={KEYRING}]") } else { String::new() };
-        let sources = format!(
-            "deb{signed} {mirror} {SUITE} main\ndeb{signed} {mirror} {SUITE}-updates main\ndeb{signed} {security} {SUITE}-security main\n"
-        );
+        let sources = sources()?;
         for (file, content) in [("etc/sources.list", sources.as_str()), ("status", "")] {
             let path = self.dir.join(file);
             if fs::read_to_string(&path).ok().as_deref() != Some(content) {
@@ -437,6 +482,24 @@ pub(crate) fn sha256(path: &Path) -> Result<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_systems_own_archives_of_debian_are_used() {
+        let targets = "http://mirror/debian/ trixie main Debian\n\
+            http://mirror/debian/ trixie contrib Debian\n\
+            http://mirror/debian/ trixie-backports main Debian\n\
+            http://mirror/debian/ trixie-updates main $(ORIGIN)\n\
+            http://mirror/debian-security/ trixie-security main $(ORIGIN)\n\
+            http://mirror/debian-security/ trixie-security main $(ORIGIN)\n\
+            http://other/tools/ stable main Other\n\
+            http://other/tools/ stable main $(ORIGIN)\n";
+        let expected = [
+            ("http://mirror/debian/".to_owned(), ""),
+            ("http://mirror/debian/".to_owned(), "-updates"),
+            ("http://mirror/debian-security/".to_owned(), "-security"),
+        ];
+        assert_eq!(debian_archives(targets), expected);
+    }
 
     const RECORD: &str =
         "Package: linux-image-armmp\nDepends: linux-image-6.1.0-50-armmp (= 6.1.176-1), kmod\nSHA256: abc\n";
