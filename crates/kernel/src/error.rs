@@ -385,6 +385,8 @@ impl core::error::Error for LoadError {}
 pub enum UnloadError {
     /// No `CAP_SYS_MODULE`, or loading is switched off.
     NotPermitted,
+    /// The kernel has no such system call (`CONFIG_MODULE_UNLOAD` is off).
+    NotBuilt,
     /// The name cannot be read.
     NameFault,
     /// There is no such module.
@@ -406,6 +408,7 @@ impl UnloadError {
     pub const fn errno(&self) -> Errno {
         match self {
             UnloadError::NotPermitted => Errno::EPERM,
+            UnloadError::NotBuilt => Errno::ENOSYS,
             UnloadError::NameFault | UnloadError::ExitDied => Errno::EFAULT,
             UnloadError::NotFound => Errno::ENOENT,
             UnloadError::Used(_) | UnloadError::Referenced(_) => Errno::EAGAIN,
@@ -417,6 +420,7 @@ impl UnloadError {
     pub fn cause(&self) -> String {
         match self {
             UnloadError::NotPermitted => "Removing modules is not permitted here.".into(),
+            UnloadError::NotBuilt => "This kernel was built without the removal of modules.".into(),
             UnloadError::NameFault => "The name cannot be read.".into(),
             UnloadError::NotFound => "No module of that name is loaded.".into(),
             UnloadError::Used(users) => {

@@ -96,6 +96,11 @@ pub(crate) fn read_struct_module<B: DerefMut<Target = [u8]>>(
 ) {
     let syms = read_exports(image, info, kernel, "__ksymtab", "__kcrctab");
     let gpl_syms = read_exports(image, info, kernel, "__ksymtab_gpl", "__kcrctab_gpl");
+    let old_syms = kernel
+        .profile
+        .old_tables()
+        .map(|(table, syms, crcs)| (table, read_exports(image, info, kernel, syms, crcs)))
+        .collect();
     let entry = this_module::entry(info, &kernel.profile);
     let words = Words::of(kernel.profile.arch);
     let Some(module) = kernel.module_mut(id) else { return };
@@ -105,13 +110,13 @@ pub(crate) fn read_struct_module<B: DerefMut<Target = [u8]>>(
     };
     (module.init, module.exit) = (pointer(entry.init), pointer(entry.exit));
     module.struct_known = entry.known;
-    (module.syms, module.gpl_syms) = (syms, gpl_syms);
+    (module.syms, module.gpl_syms, module.old_syms) = (syms, gpl_syms, old_syms);
 }
 
 /// `verify_exported_symbols()`: nothing else may export the same names.
 fn verify_exported_symbols<H: Host>(kernel: &Kernel, host: &mut H, id: ModuleId) -> Result<(), Reason> {
     let Some(module) = kernel.module(id) else { return Ok(()) };
-    for export in module.syms.iter().chain(&module.gpl_syms) {
+    for export in module.exports() {
         let Some(found) = kernel.find_symbol(host, &export.name, true) else { continue };
         let owner = found.owner.and_then(|owner| kernel.module(owner));
         let owner = owner.map_or(&b"kernel"[..], |owner| &owner.name);
@@ -142,7 +147,7 @@ pub(crate) fn complete_formation<H: Host>(
         module.state = State::Coming;
     }
     if let Some(module) = kernel.module(id) {
-        numbers.count("exports", module.syms.len() + module.gpl_syms.len());
+        numbers.count("exports", module.exports().count());
         host.event(&Event::State { module });
     }
     Ok(())

@@ -104,6 +104,7 @@ pub use module::Module;
 pub use module::ModuleId;
 pub use module::ModuleMemory;
 pub use module::ModuleSection;
+pub use module::OldTable;
 pub use module::State;
 pub use param::Param;
 pub use param::ParamOps;

@@ -130,8 +130,8 @@ fn form_module<H: Host>(
         kernel.module_unload_init(id);
         Ok(())
     })?;
-    stage(host, Stage::FindModuleSections, |_, numbers| {
-        stages::find_module_sections(kernel, id, &info, numbers)
+    stage(host, Stage::FindModuleSections, |host, numbers| {
+        stages::find_module_sections(kernel, host, id, &info, numbers)
     })?;
     stage(host, Stage::CheckExportSymbolVersions, |host, _| {
         kernel.check_export_symbol_versions(host, id, &info)

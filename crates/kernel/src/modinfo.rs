@@ -224,7 +224,8 @@ impl Kernel {
             let (_, count) = info.section_objs(table, entry);
             count > 0 && info.find_sec(crcs) == 0
         };
-        if !lacks(b"__ksymtab", b"__kcrctab") && !lacks(b"__ksymtab_gpl", b"__kcrctab_gpl") {
+        let old = self.profile.old_tables().any(|(_, syms, crcs)| lacks(syms.as_bytes(), crcs.as_bytes()));
+        if !old && !lacks(b"__ksymtab", b"__kcrctab") && !lacks(b"__ksymtab_gpl", b"__kcrctab_gpl") {
             return Ok(());
         }
         let mut taints = self.module_taints(id).unwrap_or_default();

@@ -85,6 +85,17 @@ pub struct Export {
     pub namespace: Vec<u8>,
 }
 
+/// Tables of exports that kernels up to 5.11 know beside `__ksymtab` and `__ksymtab_gpl`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum OldTable {
+    /// `__ksymtab_gpl_future`: for everybody, but other modules than GPL-compatible ones are warned.
+    GplFuture,
+    /// `__ksymtab_unused`: for everybody, with a warning.
+    Unused,
+    /// `__ksymtab_unused_gpl`: GPL-only, with a warning.
+    UnusedGpl,
+}
+
 /// `MODULE_REF_BASE`: what a module's counter holds while nobody uses it.
 pub const MODULE_REF_BASE: i32 = 1;
 
@@ -115,6 +126,8 @@ pub struct Module {
     pub syms: Vec<Export>,
     /// GPL-only exports (`__ksymtab_gpl`), in table order.
     pub gpl_syms: Vec<Export>,
+    /// Exports in the tables of old kernels, in the order in which these are searched.
+    pub old_syms: Vec<(OldTable, Vec<Export>)>,
     /// It uses GPL-only symbols.
     pub using_gplonly_symbols: bool,
     /// Its signature was good.
@@ -164,6 +177,7 @@ impl Module {
             exit: None,
             syms: Vec::new(),
             gpl_syms: Vec::new(),
+            old_syms: Vec::new(),
             using_gplonly_symbols: false,
             sig_ok: false,
             async_probe_requested: false,
@@ -181,6 +195,11 @@ impl Module {
             struct_known: false,
             in_sysfs: false,
         }
+    }
+
+    /// All its exports, in the order in which its tables are searched.
+    pub fn exports(&self) -> impl Iterator<Item = &Export> {
+        self.syms.iter().chain(&self.gpl_syms).chain(self.old_syms.iter().flat_map(|(_, syms)| syms))
     }
 
     /// `module_refcount()`: references without the base; −1 while it goes.

@@ -132,12 +132,20 @@ fn mirror<H: Host>(
 /// A name that the module has no parameter for.
 fn unknown<H: Host>(kernel: &mut Kernel, host: &mut H, id: ModuleId, name: &[u8], value: Option<&[u8]>) {
     let (async_probe, dyndbg) = (kernel.profile.rules.async_probe, kernel.profile.config.dynamic_debug);
+    let anywhere = kernel.profile.rules.dyndbg_anywhere;
     let Some(module) = kernel.module_mut(id) else { return };
     if async_probe && name == b"async_probe" {
         module.async_probe_requested = value.and_then(|value| kstrtobool(value).ok()).unwrap_or(true);
         return;
     }
     let mut name = name;
+    if !dyndbg && (name == b"dyndbg" || anywhere && name.windows(6).any(|part| part == b"dyndbg")) {
+        host.log(
+            Level::Warning,
+            format_args!("dyndbg param is supported only in CONFIG_DYNAMIC_DEBUG builds"),
+        );
+        return;
+    }
     if dyndbg {
         // `ddebug_dyndbg_param_cb()` takes what stands before a dot for a module and cuts it off in place: the line
         // below shows that part.

@@ -12,6 +12,7 @@ use lkm_module::elf::ElfRules;
 use lkm_module::exports::KsymtabForm;
 use lkm_module::params::ParamLayout;
 
+use crate::OldTable;
 use crate::profiles;
 use crate::taint::TaintOrder;
 
@@ -59,7 +60,8 @@ pub struct Config {
     pub force_load: bool,
     /// `MODULE_FORCE_UNLOAD`
     pub force_unload: bool,
-    /// `CONSTRUCTORS`: `.ctors` or `.init_array` are called before init.
+    /// `CONSTRUCTORS` (kernels built for gcov or KASAN): a module with both `.ctors` and `.init_array` is refused. The
+    /// functions in these tables are not called, which such a kernel would do before init.
     pub constructors: bool,
     /// `RETPOLINE`, active (x86).
     pub retpoline: bool,
@@ -67,8 +69,11 @@ pub struct Config {
     pub decompress: Option<Decompress>,
     /// `MODULE_ALLOW_MISSING_NAMESPACE_IMPORTS`
     pub allow_missing_namespace_imports: bool,
-    /// `DYNAMIC_DEBUG`: parameter `dyndbg` is understood.
+    /// `DYNAMIC_DEBUG`: parameter `dyndbg` is taken without a word; its query has no effect here. Without the option a
+    /// line says that it is not supported.
     pub dynamic_debug: bool,
+    /// `UNUSED_SYMBOLS` (up to 5.11): the tables `__ksymtab_unused` and `__ksymtab_unused_gpl` are searched.
+    pub unused_symbols: bool,
 }
 
 /// Format of modules that the kernel itself decompresses.
@@ -94,9 +99,9 @@ pub enum TaintTiming {
 /// A symbol that has no entry in the module's `__versions`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum MissingCrc {
-    /// Accepted, with a line once per boot.
+    /// Accepted, with a line once per boot (from 4.9).
     AcceptOnce,
-    /// Refused (Debian).
+    /// Refused (up to 4.8, and Debian).
     Refuse,
 }
 
@@ -156,10 +161,14 @@ pub struct Rules {
     pub compressed_flag: bool,
     /// Form of `__ksymtab`.
     pub ksymtab: KsymtabForm,
+    /// The table `__ksymtab_gpl_future` is searched, too (up to 5.11).
+    pub gpl_future: bool,
     /// Bytes of a record of `__kcrctab`.
     pub kcrctab_entry: u8,
     /// `struct kernel_param` has a pointer to its module (from 4.2).
     pub kernel_param_mod: bool,
+    /// Without `DYNAMIC_DEBUG` each parameter with `dyndbg` somewhere in its name counts as `dyndbg` (up to 6.0).
+    pub dyndbg_anywhere: bool,
     /// `async_probe` is understood (from 4.2).
     pub async_probe: bool,
     /// A module can declare itself a test (from 6.0).
@@ -332,6 +341,19 @@ impl Profile {
     /// It divides module memory by type (from 6.4).
     pub const fn has_memory_types(&self) -> bool {
         matches!(self.link.memory, MemoryModel::SevenTypes)
+    }
+
+    /// The tables of exports that this kernel has beside the two of all kernels, in the order in which they are
+    /// searched: kind, name, and name of the table of CRCs.
+    pub(crate) fn old_tables(&self) -> impl Iterator<Item = (OldTable, &'static str, &'static str)> {
+        let (future, unused) = (self.rules.gpl_future, self.config.unused_symbols);
+        [
+            (OldTable::GplFuture, "__ksymtab_gpl_future", "__kcrctab_gpl_future"),
+            (OldTable::Unused, "__ksymtab_unused", "__kcrctab_unused"),
+            (OldTable::UnusedGpl, "__ksymtab_unused_gpl", "__kcrctab_unused_gpl"),
+        ]
+        .into_iter()
+        .filter(move |row| if row.0 == OldTable::GplFuture { future } else { unused })
     }
 
     /// `MODULE_NAME_LEN`: bytes for a module's name with its NUL.

@@ -262,8 +262,9 @@ pub(crate) fn percpu_modalloc<H: Host>(
 }
 
 /// `find_module_sections()`: the books' part; the pointers go into `struct module` later.
-pub(crate) fn find_module_sections(
+pub(crate) fn find_module_sections<H: Host>(
     kernel: &mut Kernel,
+    host: &mut H,
     id: ModuleId,
     info: &LoadInfo<'_>,
     numbers: &mut Numbers,
@@ -279,8 +280,13 @@ pub(crate) fn find_module_sections(
     module.kp = info.section_objs(b"__param", param);
     module.extable = info.section_objs(b"__ex_table", extable as u64);
     numbers.count("parameters", module.kp.1 as usize);
+    let name = Text(info.module_name);
     if constructors && info.find_sec(b".ctors") != 0 && info.find_sec(b".init_array") != 0 {
+        host.log(Level::Warning, format_args!("{name}: has both .ctors and .init_array."));
         return Err(Reason::TwoConstructorTables);
+    }
+    if info.find_sec(b"__obsparm") != 0 {
+        host.log(Level::Warning, format_args!("{name}: Ignoring obsolete parameters"));
     }
     let allocated = info.sections.iter().enumerate().filter(|(_, section)| section.is_alloc());
     module.sections = allocated

@@ -2,6 +2,7 @@
 
 use alloc::vec::Vec;
 use core::cmp::Ordering;
+use core::fmt;
 
 use lkm_link::Resolve;
 use lkm_link::SymbolError;
@@ -19,6 +20,7 @@ use crate::MODULE_REF_BASE;
 use crate::MissingReason;
 use crate::MissingSymbol;
 use crate::ModuleId;
+use crate::OldTable;
 use crate::Provider;
 use crate::State;
 use crate::Taints;
@@ -45,6 +47,8 @@ pub struct Found {
     pub namespace: Vec<u8>,
     /// The module that exports it; `None` for the kernel image.
     pub owner: Option<ModuleId>,
+    /// The table that it stands in, if it is one that only old kernels have.
+    pub old_table: Option<OldTable>,
 }
 
 /// The kernel's `bsearch()` over a table: one that is not sorted hides symbols from it.
@@ -64,7 +68,7 @@ pub(crate) fn bsearch<'a>(table: &'a [Export], name: &[u8]) -> Option<&'a Export
 
 impl Kernel {
     /// `find_symbol()`: the kernel image first, then the modules, latest first; each plain exports before GPL-only
-    /// ones, which are found with `gplok` only.
+    /// ones, which are found with `gplok` only, and those before the tables that only old kernels have.
     pub fn find_symbol<H: Host>(&self, host: &H, name: &[u8], gplok: bool) -> Option<Found> {
         if let Some(export) = host.kernel_export(name).filter(|export| gplok || !export.gpl_only) {
             return Some(Found {
@@ -73,18 +77,27 @@ impl Kernel {
                 gpl_only: export.gpl_only,
                 namespace: export.namespace.to_vec(),
                 owner: None,
+                old_table: None,
             });
         }
         self.modules.iter().filter(|module| module.state != State::Unformed).find_map(|module| {
-            let plain = bsearch(&module.syms, name).map(|export| (export, false));
-            let gpl = || bsearch(&module.gpl_syms, name).filter(|_| gplok).map(|export| (export, true));
-            let (export, gpl_only) = plain.or_else(gpl)?;
+            let plain = bsearch(&module.syms, name).map(|export| (export, false, None));
+            let gpl = || bsearch(&module.gpl_syms, name).filter(|_| gplok).map(|export| (export, true, None));
+            let old = || {
+                module.old_syms.iter().find_map(|&(table, ref syms)| {
+                    let gpl_only = table == OldTable::UnusedGpl;
+                    let export = bsearch(syms, name).filter(|_| gplok || !gpl_only)?;
+                    Some((export, gpl_only, Some(table)))
+                })
+            };
+            let (export, gpl_only, old_table) = plain.or_else(gpl).or_else(old)?;
             Some(Found {
                 address: export.address,
                 crc: export.crc,
                 gpl_only,
                 namespace: export.namespace.clone(),
                 owner: Some(module.id),
+                old_table,
             })
         })
     }
@@ -207,6 +220,29 @@ impl<H: Host> Resolver<'_, '_, H> {
         allowed
     }
 
+    /// What `check_symbol()` of old kernels says of exports that will not stay as they are.
+    fn warn_of_old_table(&mut self, symbol: &[u8], table: OldTable, gplok: bool) {
+        let symbol = Text(shown(symbol));
+        match table {
+            OldTable::GplFuture if gplok => {}
+            OldTable::GplFuture => self.host.log(
+                Level::Warning,
+                format_args!(
+                    "Symbol {symbol} is being used by a non-GPL module, which will not be allowed in the future"
+                ),
+            ),
+            OldTable::Unused | OldTable::UnusedGpl => {
+                let mut warn = |line: fmt::Arguments<'_>| self.host.log(Level::Warning, line);
+                warn(format_args!("Symbol {symbol} is marked as UNUSED, however this module is using it."));
+                warn(format_args!("This symbol will go away in the future."));
+                warn(format_args!(
+                    "Please evaluate if this is the right api to use and if it really is, submit a report to the \
+                     linux kernel mailing list together with submitting your code for inclusion."
+                ));
+            }
+        }
+    }
+
     /// `resolve_symbol()`
     fn resolve_symbol(&mut self, symbol: &[u8]) -> Result<Found, MissingReason> {
         let gplok = !self.taints().contains(Taints::PROPRIETARY_MODULE);
@@ -214,6 +250,9 @@ impl<H: Host> Resolver<'_, '_, H> {
             let hidden = !gplok && self.kernel.find_symbol(self.host, symbol, true).is_some();
             return Err(if hidden { MissingReason::GplOnly } else { MissingReason::NotExported });
         };
+        if let Some(table) = found.old_table {
+            self.warn_of_old_table(symbol, table, gplok);
+        }
         if found.gpl_only
             && let Some(module) = self.kernel.module_mut(self.id)
         {
@@ -290,8 +329,10 @@ impl<H: Host> Resolve for Resolver<'_, '_, H> {
                     return Ok(Some(address));
                 }
                 let errno = reason.errno();
+                // What is there but going is an error for weak symbols, too.
+                let absent = errno == Errno::ENOENT && !matches!(reason, MissingReason::Going(_));
                 self.last = Some(reason);
-                if errno == Errno::ENOENT { Ok(None) } else { Err(errno) }
+                if absent { Ok(None) } else { Err(errno) }
             }
         }
     }

@@ -75,7 +75,10 @@ fn may_delete<H: Host>(
     name: Option<&[u8]>,
     flags: u32,
 ) -> Result<ModuleId, UnloadError> {
-    if !kernel.capabilities.sys_module || kernel.options.modules_disabled || !kernel.profile.link.unload {
+    if !kernel.profile.link.unload {
+        return Err(UnloadError::NotBuilt);
+    }
+    if !kernel.capabilities.sys_module || kernel.options.modules_disabled {
         return Err(UnloadError::NotPermitted);
     }
     let name = name.ok_or(UnloadError::NameFault)?;

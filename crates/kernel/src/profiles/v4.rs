@@ -40,6 +40,7 @@ pub(super) fn v4_0_arm() -> Profile {
         patch: PatchProfile::arm_4(),
         config: config(),
         rules: Rules {
+            missing_crc: MissingCrc::Refuse,
             blacklist: Blacklist::None,
             same_name: SameName::RetryGoingExists,
             kernel_read_file: false,
@@ -132,6 +133,7 @@ fn config() -> Config {
         decompress: None,
         allow_missing_namespace_imports: false,
         dynamic_debug: false,
+        unused_symbols: false,
     }
 }
 
@@ -149,8 +151,10 @@ fn rules() -> Rules {
         kernel_read_file: true,
         compressed_flag: false,
         ksymtab: KsymtabForm { relative: false, namespace: false },
+        gpl_future: true,
         kcrctab_entry: 8,
         kernel_param_mod: true,
+        dyndbg_anywhere: true,
         async_probe: true,
         test_taint: false,
         sections_mode: 0o444,

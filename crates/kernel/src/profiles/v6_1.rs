@@ -115,6 +115,7 @@ fn vanilla_config() -> Config {
         decompress: None,
         allow_missing_namespace_imports: false,
         dynamic_debug: false,
+        unused_symbols: false,
     }
 }
 
@@ -135,8 +136,10 @@ fn vanilla_rules() -> Rules {
         kernel_read_file: true,
         compressed_flag: true,
         ksymtab: KsymtabForm { relative: true, namespace: true },
+        gpl_future: false,
         kcrctab_entry: 4,
         kernel_param_mod: true,
+        dyndbg_anywhere: false,
         async_probe: true,
         test_taint: true,
         sections_mode: 0o400,

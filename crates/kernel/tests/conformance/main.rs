@@ -1,205 +1,21 @@
 //! The loader's refusals: errno, log line and taints as measured on the kernels.
 
+mod nested;
+mod old_kernels;
+mod world;
+
 use std::ops::Range;
 
 use lkm_kernel::*;
-use lkm_link::Region;
 use lkm_module::Errno;
-use lkm_module::Level;
-use lkm_module::elf::Class;
-use lkm_module::elf::Endian;
 use lkm_module::elf::RawSymbol;
 use lkm_module::elf::consts::*;
-use lkm_module::testing::ObjectBuilder;
 
-const DEBIAN: &str = "debian-6.1-amd64";
-const MAGIC: &str = "6.1.0-56-cloud-amd64 SMP preempt mod_unload modversions ";
-
-/// A small x86_64 module in the making.
-struct Draft {
-    name: String,
-    modinfo: Vec<(String, String)>,
-    versions: Option<Vec<(String, u32)>>,
-    imports: Vec<String>,
-    exports: Vec<(String, bool, Option<String>)>,
-    crcs: bool,
-    size: usize,
-}
-
-impl Draft {
-    /// A module that loads without a word on Debian's 6.1, but for the signature.
-    fn new(name: &str) -> Draft {
-        let modinfo =
-            [("name", name), ("vermagic", MAGIC), ("intree", "Y"), ("retpoline", "Y"), ("license", "GPL")];
-        Draft {
-            name: name.into(),
-            modinfo: modinfo.iter().map(|(tag, value)| (tag.to_string(), value.to_string())).collect(),
-            versions: Some(vec![("module_layout".into(), 0x1234)]),
-            imports: Vec::new(),
-            exports: Vec::new(),
-            crcs: true,
-            size: 0x380,
-        }
-    }
-
-    fn tag(mut self, tag: &str, value: &str) -> Draft {
-        self.modinfo.retain(|(known, _)| known != tag || tag == "import_ns");
-        self.modinfo.push((tag.into(), value.into()));
-        self
-    }
-
-    fn without(mut self, tag: &str) -> Draft {
-        self.modinfo.retain(|(known, _)| known != tag);
-        self
-    }
-
-    /// An import with a version record.
-    fn import(mut self, name: &str, crc: u32) -> Draft {
-        self.imports.push(name.into());
-        if let Some(versions) = &mut self.versions {
-            versions.push((name.into(), crc));
-        }
-        self
-    }
-
-    fn import_without_version(mut self, name: &str) -> Draft {
-        self.imports.push(name.into());
-        self
-    }
-
-    fn export(mut self, name: &str, gpl: bool, namespace: Option<&str>) -> Draft {
-        self.exports.push((name.into(), gpl, namespace.map(str::to_string)));
-        self
-    }
-
-    fn builder(&self) -> ObjectBuilder {
-        let mut object = ObjectBuilder::new(Class::Elf64, Endian::Little, EM_X86_64);
-        let text = object.section(".text", SHT_PROGBITS, SHF_ALLOC | SHF_EXECINSTR, 16, &[0xc3; 64]);
-        let init = object.global("init_module", text, 0);
-        let exit = object.global("cleanup_module", text, 16);
-        let tags: Vec<_> = self.modinfo.iter().map(|(tag, value)| (tag.as_str(), value.as_str())).collect();
-        object.modinfo(&tags);
-        let exit_offset = if self.size == 0x500 { 0x4b0 } else { 0x350 };
-        object.this_module(&self.name, self.size, Some((0x138, init)), Some((exit_offset, exit)));
-        if let Some(versions) = &self.versions {
-            let versions: Vec<_> = versions.iter().map(|(name, crc)| (name.as_str(), *crc)).collect();
-            object.versions(&versions);
-        }
-        for import in &self.imports {
-            object.undefined(import);
-        }
-        self.add_exports(&mut object, text);
-        object
-    }
-
-    fn add_exports(&self, object: &mut ObjectBuilder, text: usize) {
-        if self.exports.is_empty() {
-            return;
-        }
-        let mut strings = vec![0];
-        let mut place = |text: &str| {
-            let at = strings.len() as i64;
-            strings.extend(text.bytes());
-            strings.push(0);
-            at
-        };
-        let placed: Vec<_> = self
-            .exports
-            .iter()
-            .map(|(name, gpl, space)| (name, *gpl, place(name), place(space.as_deref().unwrap_or(""))))
-            .collect();
-        let strings = object.section("__ksymtab_strings", SHT_PROGBITS, SHF_ALLOC, 1, &strings);
-        let strings = object.section_symbol(strings);
-        for (gpl, suffix) in [(false, ""), (true, "_gpl")] {
-            let rows: Vec<_> = placed.iter().filter(|row| row.1 == gpl).collect();
-            if rows.is_empty() {
-                continue;
-            }
-            let zeros = vec![0; 12 * rows.len()];
-            let table = object.section(&format!("__ksymtab{suffix}"), SHT_PROGBITS, SHF_ALLOC, 4, &zeros);
-            for (index, (name, _, name_at, space_at)) in rows.iter().enumerate() {
-                let symbol = object.global(name, text, 32);
-                let at = 12 * index as u64;
-                object.prel32(table, at, symbol, 0);
-                object.prel32(table, at + 4, strings, *name_at);
-                object.prel32(table, at + 8, strings, *space_at);
-            }
-            if self.crcs {
-                let crcs: Vec<u8> = rows.iter().flat_map(|_| 0x77u32.to_le_bytes()).collect();
-                object.section(&format!("__kcrctab{suffix}"), SHT_PROGBITS, SHF_ALLOC, 4, &crcs);
-            }
-        }
-    }
-
-    fn file(&self) -> Vec<u8> {
-        self.builder().finish()
-    }
-}
-
-struct World {
-    kernel: Kernel,
-    host: Bookkeeper,
-}
-
-impl World {
-    fn boot(profile: &str) -> World {
-        World::with(Profile::by_name(profile).expect("a known profile"))
-    }
-
-    fn with(profile: Profile) -> World {
-        let mut host = Bookkeeper::new(&profile);
-        let crc = profile.config.modversions.then_some(0x1234);
-        host.export(b"module_layout", 0x6000_0000, crc, false, b"");
-        host.export(b"plain", 0x6000_0040, crc.map(|_| 1), false, b"");
-        host.export(b"gpl", 0x6000_0080, crc.map(|_| 2), true, b"");
-        host.export(b"spaced", 0x6000_00c0, crc.map(|_| 3), false, b"SPACE");
-        World { kernel: Kernel::new(profile), host }
-    }
-
-    fn finit(&mut self, file: &[u8], flags: u32) -> Result<ModuleId, LoadError> {
-        let facts = FileFacts::regular(file.len() as u64);
-        finit_module(&mut self.kernel, &mut self.host, &facts, file, Some(b""), flags)
-    }
-
-    fn load(&mut self, file: &[u8]) -> Result<ModuleId, LoadError> {
-        init_module(&mut self.kernel, &mut self.host, file, Some(b""))
-    }
-
-    fn log(&mut self) -> String {
-        let text = self.host.log_text();
-        self.host.lines.clear();
-        text
-    }
-
-    /// A load that must fail: errno, stage and whole log; nothing may be left.
-    #[track_caller]
-    fn refuses(&mut self, file: &[u8], errno: Errno, stage: Stage, log: &str) {
-        let modules = self.kernel.modules().count();
-        let error = self.load(file).expect_err("is refused");
-        assert_eq!((error.errno(), error.stage), (errno, stage), "{error}");
-        assert_eq!(self.log(), log);
-        assert_eq!(self.kernel.modules().count(), modules);
-        assert!(!error.cause().is_empty() && error.cause().ends_with('.'), "{}", error.cause());
-    }
-
-    #[track_caller]
-    fn accepts(&mut self, file: &[u8], log: &str) -> ModuleId {
-        let id = match self.load(file) {
-            Ok(id) => id,
-            Err(error) => panic!("{error}\n{}", self.log()),
-        };
-        assert_eq!(self.log(), log);
-        id
-    }
-
-    fn delete(&mut self, name: &str, flags: u32) -> Result<(), Errno> {
-        delete_module(&mut self.kernel, &mut self.host, Some(name.as_bytes()), flags)
-            .map_err(|error| error.errno())
-    }
-}
-
-const UNSIGNED: &str =
-    "<5>m: module verification failed: signature and/or required key missing - tainting kernel\n";
+use crate::world::DEBIAN;
+use crate::world::Draft;
+use crate::world::MAGIC;
+use crate::world::UNSIGNED;
+use crate::world::World;
 
 #[test]
 fn a_good_module_is_only_unsigned() {
@@ -724,138 +540,48 @@ fn names_for_delete_module() {
     assert_eq!(world.delete(&format!("{long}y"), 0), Ok(()));
 }
 
-/// What a nested call of an init function did.
-#[derive(Default)]
-struct Seen {
-    proc_modules: String,
-    results: Vec<Result<ModuleId, LoadError>>,
-    delete: Option<Result<(), Errno>>,
-}
-
-/// A host whose modules load modules from their init functions.
-struct Nested {
-    inner: Bookkeeper,
-    files: Vec<Vec<u8>>,
-    delete: Option<&'static str>,
-    seen: Seen,
-    waits: usize,
-}
-
-impl Host for Nested {
-    type Memory = Vec<u8>;
-
-    fn module_alloc(&mut self, kind: RegionKind, size: u64) -> Option<(u64, Vec<u8>)> {
-        self.inner.module_alloc(kind, size)
+#[test]
+fn two_tables_of_constructors() {
+    let mut profile = Profile::by_name(DEBIAN).expect("a profile");
+    profile.config.constructors = true;
+    let mut world = World::with(profile);
+    let mut object = Draft::new("m").builder();
+    for name in [".ctors", ".init_array"] {
+        object.section(name, SHT_PROGBITS, SHF_ALLOC | SHF_WRITE, 8, &[0; 8]);
     }
-    fn module_commit(&mut self, region: Region<Vec<u8>>) {
-        self.inner.module_commit(region);
-    }
-    fn module_free(&mut self, base: u64) {
-        self.inner.module_free(base);
-    }
-    fn protect(&mut self, base: u64, size: u64, permissions: Permissions) {
-        self.inner.protect(base, size, permissions);
-    }
-    fn read(&mut self, address: u64, bytes: &mut [u8]) -> Result<(), Fault> {
-        self.inner.read(address, bytes)
-    }
-    fn write(&mut self, address: u64, bytes: &[u8]) -> Result<(), Fault> {
-        self.inner.write(address, bytes)
-    }
-    fn kmalloc(&mut self, size: u64) -> Option<u64> {
-        self.inner.kmalloc(size)
-    }
-    fn kfree(&mut self, address: u64) {
-        self.inner.kfree(address);
-    }
-    fn percpu_alloc(&mut self, size: u64, align: u64) -> Option<u64> {
-        self.inner.percpu_alloc(size, align)
-    }
-    fn percpu_copy(&mut self, cookie: u64, template: &[u8]) {
-        self.inner.percpu_copy(cookie, template);
-    }
-    fn percpu_free(&mut self, cookie: u64) {
-        self.inner.percpu_free(cookie);
-    }
-    fn copy_address(&mut self, size: u64) -> u64 {
-        self.inner.copy_address(size)
-    }
-    fn kernel_export(&self, name: &[u8]) -> Option<KernelExport<'_>> {
-        self.inner.kernel_export(name)
-    }
-    fn call(&mut self, kernel: &mut Kernel, callee: Callee, _: u64, _: &[u64]) -> Result<u64, CallError> {
-        if callee == Callee::Init {
-            self.seen.proc_modules = kernel.proc_modules();
-            if let Some(name) = self.delete.take() {
-                let result = delete_module(kernel, self, Some(name.as_bytes()), 0);
-                self.seen.delete = Some(result.map_err(|error| error.errno()));
-            }
-            for file in std::mem::take(&mut self.files) {
-                let result = init_module(kernel, self, &file, Some(b""));
-                self.seen.results.push(result);
-            }
-        }
-        Ok(0)
-    }
-    fn wait(&mut self, _: &mut Kernel, _: &[u8]) -> bool {
-        self.waits += 1;
-        false
-    }
-    fn log(&mut self, level: Level, line: std::fmt::Arguments<'_>) {
-        self.inner.log(level, line);
-    }
-}
-
-fn nested(files: Vec<Vec<u8>>, delete: Option<&'static str>) -> (Kernel, Nested) {
-    let World { kernel, host } = World::boot(DEBIAN);
-    (kernel, Nested { inner: host, files, delete, seen: Seen::default(), waits: 0 })
+    let log = format!("{UNSIGNED}<4>m: has both .ctors and .init_array.\n");
+    world.refuses(&object.finish(), Errno::EINVAL, Stage::FindModuleSections, &log);
 }
 
 #[test]
-fn a_module_is_seen_coming_while_its_init_runs() {
-    let inner = Draft::new("inner").file();
-    let (mut kernel, mut host) = nested(vec![inner], Some("outer"));
-    let outer = Draft::new("outer").export("mine", false, None).file();
-    let id = init_module(&mut kernel, &mut host, &outer, Some(b"")).expect("loads");
-    assert_eq!(host.seen.delete, Some(Err(Errno::EBUSY)), "a module that is coming cannot go");
-    assert!(host.seen.results.iter().all(Result::is_ok));
-    // init of `inner` saw both; the flags show the state.
-    let lines: Vec<_> = host.seen.proc_modules.lines().collect();
-    assert!(lines[0].starts_with("inner ") && lines[0].contains(" 1 - Loading 0x"), "{lines:?}");
-    assert!(lines[0].ends_with(" (E+)") && lines[1].starts_with("outer "), "{lines:?}");
-    let during: u64 = lines[1].split(' ').nth(1).and_then(|size| size.parse().ok()).expect("a size");
-    let core = kernel.module(id).expect("is loaded").core_size();
-    assert!(during > core, "the init part counts while it is there");
-    assert!(kernel.proc_modules().contains(&format!("outer {core} 0 - Live ")));
+fn obsolete_parameters() {
+    let mut object = Draft::new("m").builder();
+    object.section("__obsparm", SHT_PROGBITS, SHF_ALLOC, 8, &[0; 8]);
+    let log = format!("{UNSIGNED}<4>m: Ignoring obsolete parameters\n");
+    World::boot(DEBIAN).accepts(&object.finish(), &log);
 }
 
 #[test]
-fn a_symbol_of_a_module_that_is_coming_is_waited_for() {
-    let user = Draft::new("user").import("mine", 0x77).file();
-    let (mut kernel, mut host) = nested(vec![user], None);
-    let outer = Draft::new("outer").export("mine", false, None).file();
-    init_module(&mut kernel, &mut host, &outer, Some(b"")).expect("loads");
-    let error = host.seen.results[0].as_ref().expect_err("its exporter is not ready");
-    assert_eq!((error.errno(), error.stage), (Errno::EBUSY, Stage::SimplifySymbols));
-    assert_eq!(host.waits, 1);
-    let log = host.inner.log_text();
-    assert!(
-        log.contains(
-            "<4>user: gave up waiting for init of module outer.\n<4>user: Unknown symbol mine (err -16)\n"
-        ),
-        "{log}"
-    );
-    assert_eq!(kernel.modules().count(), 1);
+fn nothing_is_removed_without_module_unload() {
+    let mut world = World::boot(DEBIAN);
+    world.accepts(&Draft::new("m").file(), UNSIGNED);
+    world.kernel.profile.link.unload = false;
+    assert_eq!(world.delete("m", 0), Err(Errno::ENOSYS));
 }
 
 #[test]
-fn a_name_that_is_coming_is_waited_for() {
-    let (mut kernel, mut host) = nested(vec![Draft::new("m").file()], None);
-    init_module(&mut kernel, &mut host, &Draft::new("m").file(), Some(b"")).expect("loads");
-    let error = host.seen.results[0].as_ref().expect_err("its name is taken");
-    assert_eq!((&error.reason, error.stage), (&Reason::Interrupted, Stage::AddUnformedModule));
-    assert_eq!(host.waits, 1);
-    assert_eq!(kernel.modules().count(), 1);
+fn a_weak_symbol_of_a_module_that_goes_is_an_error() {
+    let mut world = World::boot(DEBIAN);
+    world.accepts(&Draft::new("m").export("mine", false, None).file(), UNSIGNED);
+    // Its exit function does not come back.
+    world.host.results = vec![None];
+    assert_eq!(world.delete("m", 0), Err(Errno::EFAULT));
+    let mut user = Draft::new("user").import("mine", 0x77);
+    user.imports.clear();
+    let mut object = user.builder();
+    object.weak("mine");
+    let log = "<4>user: Unknown symbol mine (err -2)\n";
+    world.refuses(&object.finish(), Errno::ENOENT, Stage::SimplifySymbols, log);
 }
 
 #[test]
