@@ -11,6 +11,7 @@ mod paths;
 mod process;
 mod setup;
 mod test;
+mod trees;
 mod truth;
 
 use std::process::ExitCode;

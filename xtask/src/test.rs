@@ -11,6 +11,7 @@ use crate::licences;
 use crate::process;
 use crate::setup;
 use crate::setup::Purpose;
+use crate::trees;
 use crate::truth;
 
 /// How a step ended, unless it failed.
@@ -69,6 +70,12 @@ const STEPS: &[Step] = &[
         what: "the committed modules are what their recipe makes",
         needs: &[Purpose::Fixtures],
         run: fixtures,
+    },
+    Step {
+        name: "trees",
+        what: "every module of two kernels loads against what those kernels export",
+        needs: &[Purpose::Truth],
+        run: || trees::check().map(|()| Outcome::Passed),
     },
     Step {
         name: "truth",
