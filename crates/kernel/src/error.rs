@@ -327,7 +327,8 @@ impl LoadError {
             }
             Reason::Symbols { errno, missing } => match missing.as_slice() {
                 [] => format!("A symbol has no value ({errno})."),
-                [one] => sentence(one),
+                // It starts with the symbol's name, which keeps its letters.
+                [one] => format!("{one}."),
                 [first, rest @ ..] => {
                     format!("{first}, and {} more symbols could not be had.", rest.len())
                 }
@@ -355,7 +356,7 @@ impl LoadError {
                 ),
                 None => format!("Its init function refused with {value}, which is no error number."),
             },
-            Reason::InitDied => "Its init function did not return.".into(),
+            Reason::InitDied => "Its init function did not return; the report of the fault says why.".into(),
             Reason::Stopped => format!("It was stopped before {}.", self.stage),
         }
     }

@@ -5,7 +5,9 @@ pub mod cli;
 mod output;
 #[cfg(feature = "machine")]
 pub mod run;
+#[cfg(feature = "machine")]
 mod style;
+#[cfg(feature = "machine")]
 mod terminal;
 
 use std::process::ExitCode;

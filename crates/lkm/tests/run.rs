@@ -133,6 +133,49 @@ fn dependencies_beside_the_file_are_loaded_first() {
 }
 
 #[test]
+fn what_a_module_registers_is_shown_and_gone_afterwards() {
+    for architecture in ARCHITECTURES {
+        for (name, kind, what) in [
+            ("chardev.ko", "character device", "chardev"),
+            ("miscdev.ko", "misc device", "miscdev"),
+            ("procfile.ko", "proc entry", "/proc/procfile/message"),
+        ] {
+            let (code, report) = run(&fixture(architecture, name), &[]);
+            assert_eq!(code, 0, "{architecture} {name}: {report:#}");
+            let registrations = report["registrations"].as_array().unwrap();
+            let shown = registrations.iter().any(|registration| {
+                registration["kind"] == kind && registration["name"].as_str().unwrap().starts_with(what)
+            });
+            assert!(shown, "{architecture} {name}: {report:#}");
+        }
+    }
+}
+
+#[test]
+fn a_gpl_only_symbol_is_refused_to_a_proprietary_module_and_named() {
+    for architecture in ARCHITECTURES {
+        let (code, report) = run(&fixture(architecture, "user_proprietary.ko"), &[]);
+        assert_eq!(code, 1);
+        assert_eq!(report["load"]["error"]["name"], "ENOENT");
+        assert!(logged(&report, 4, "user_proprietary: Unknown symbol exporter_gpl (err -2)"), "{report:#}");
+        let cause = report["load"]["cause"].as_str().unwrap();
+        assert!(cause.starts_with("exporter_gpl is for GPL-compatible modules only"), "{cause}");
+    }
+}
+
+#[test]
+fn memory_errors_name_the_place_and_who_owned_the_memory() {
+    for architecture in ARCHITECTURES {
+        for (bug, what) in [("uaf", "use-after-free"), ("over", "out-of-bounds"), ("double-free", "double-free")] {
+            let (code, report) = run(&fixture(architecture, "memory.ko"), &[&format!("bug={bug}")]);
+            assert_eq!(code, 1, "{architecture} {bug}: {report:#}");
+            let fault = report["oopses"][0].as_str().unwrap();
+            assert!(fault.contains(what) && fault.contains("[memory]"), "{architecture} {bug}: {fault}");
+        }
+    }
+}
+
+#[test]
 fn an_init_function_that_fails_unwinds_with_its_error() {
     for architecture in ARCHITECTURES {
         let (code, report) = run(&fixture(architecture, "init_einval.ko"), &[]);
