@@ -1,9 +1,12 @@
 //! Module files and directories as they lie on disk.
 //!
-//! [`file`] reads one module, compressed or not, and refuses what no kernel would take before it costs memory;
-//! [`search`] finds the modules that another one depends on.
+//! [`mod@file`] reads one module, compressed or not, and refuses what no kernel would take before it costs memory;
+//! [`search`] finds the modules that another one depends on; [`index`] reads and writes what `depmod` leaves in
+//! `/lib/modules`; [`fnmatch`] compares with the patterns in it.
 #![forbid(unsafe_code)]
 
 pub mod compress;
 pub mod file;
+pub mod fnmatch;
+pub mod index;
 pub mod search;
