@@ -19,6 +19,8 @@ pub(crate) enum Purpose {
     Build,
     /// Checks of the sources.
     Lint,
+    /// Tests that compare with a tool.
+    Test,
     /// Rebuilding the fixture modules.
     Fixtures,
     /// Real kernels under QEMU.
@@ -30,7 +32,7 @@ pub(crate) enum Purpose {
 impl Purpose {
     /// Everything.
     pub(crate) const ALL: &'static [Purpose] =
-        &[Purpose::Build, Purpose::Lint, Purpose::Fixtures, Purpose::Truth, Purpose::Bench];
+        &[Purpose::Build, Purpose::Lint, Purpose::Test, Purpose::Fixtures, Purpose::Truth, Purpose::Bench];
 }
 
 /// How one sees that a package is there, however it came.
@@ -98,6 +100,12 @@ const NEEDS: &[Need] = &[
         sign: Sign::Libclang,
         purposes: &[Purpose::Build],
         why: "generates the bindings to the CPU emulator",
+    },
+    Need {
+        package: "kmod",
+        sign: Sign::Program("depmod"),
+        purposes: &[Purpose::Test],
+        why: "makes and reads the indexes that ours are compared with",
     },
     Need {
         package: "debian-archive-keyring",

@@ -56,7 +56,7 @@ const STEPS: &[Step] = &[
     Step {
         name: "test",
         what: "unit, property and end-to-end tests",
-        needs: &[Purpose::Build],
+        needs: &[Purpose::Build, Purpose::Test],
         run: || passed(&["test", "--workspace", "--locked"]),
     },
     Step {
