@@ -1,0 +1,146 @@
+//! What a command works with: the kernel, its two outputs, and how messages look.
+
+use std::ffi::OsStr;
+use std::fmt;
+use std::io::Write;
+use std::os::unix::ffi::OsStrExt;
+use std::os::unix::net::UnixDatagram;
+
+use lkm_syscall::Syscalls;
+
+use crate::path::base_name;
+
+/// Whose habits a command has where two families of tools differ.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Style {
+    /// kmod's.
+    #[default]
+    Kmod,
+    /// busybox's (1.36), in `insmod`: no options; after any failure of `finit_module` the file is unpacked and tried
+    /// again by `init_module`; its messages; the errno as exit code.
+    Busybox,
+}
+
+/// What a command works with.
+pub struct Context<'a> {
+    /// The kernel that is asked.
+    pub kernel: &'a dyn Syscalls,
+    /// Standard output.
+    pub out: &'a mut dyn Write,
+    /// Where messages go.
+    pub err: &'a mut dyn Write,
+    /// Whose habits `insmod` has.
+    pub style: Style,
+    /// Options end at the first operand (`POSIXLY_CORRECT`).
+    pub posix: bool,
+    /// The directory with a directory for each kernel release.
+    pub module_root: &'a str,
+    program: Vec<u8>,
+    syslog: Option<UnixDatagram>,
+    verbose: bool,
+}
+
+impl fmt::Debug for Context<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Context")
+            .field("kernel", &self.kernel)
+            .field("style", &self.style)
+            .finish_non_exhaustive()
+    }
+}
+
+/// How grave a message is, as in `syslog`.
+#[derive(Clone, Copy)]
+enum Priority {
+    Error = 3,
+    Info = 6,
+}
+
+impl<'a> Context<'a> {
+    /// kmod's style, permuted options, modules in `/lib/modules`.
+    pub fn new(kernel: &'a dyn Syscalls, out: &'a mut dyn Write, err: &'a mut dyn Write) -> Context<'a> {
+        Context {
+            kernel,
+            out,
+            err,
+            style: Style::Kmod,
+            posix: false,
+            module_root: "/lib/modules",
+            program: Vec::new(),
+            syslog: None,
+            verbose: false,
+        }
+    }
+
+    /// The program's name as it was called, which messages about options start with.
+    pub(crate) fn program(&self) -> &[u8] {
+        &self.program
+    }
+
+    pub(crate) fn set_program(&mut self, name: &OsStr) {
+        self.program = name.as_bytes().to_vec();
+    }
+
+    /// Messages also tell what is done.
+    pub(crate) fn set_verbose(&mut self) {
+        self.verbose = true;
+    }
+
+    /// Messages go to the system log from here on; without one they stay where they are.
+    pub(crate) fn use_syslog(&mut self) {
+        let socket = UnixDatagram::unbound().and_then(|socket| socket.connect("/dev/log").map(|()| socket));
+        self.syslog = socket.ok();
+    }
+
+    /// Writes to standard output. What cannot be written shows when it is flushed at the end.
+    pub(crate) fn print(&mut self, bytes: &[u8]) {
+        let _ = self.out.write_all(bytes);
+    }
+
+    /// A line on standard error as it is.
+    pub(crate) fn complain(&mut self, line: &str) {
+        self.complain_bytes(line.as_bytes());
+    }
+
+    /// A line on standard error as it is, whatever bytes it has.
+    pub(crate) fn complain_bytes(&mut self, line: &[u8]) {
+        // On a terminal the two outputs appear in the order in which they were written.
+        let _ = self.out.flush();
+        let _ = self.err.write_all(&[line, b"\n"].concat());
+    }
+
+    /// An error: `PROGRAM: ERROR: TEXT`, or in the system log.
+    pub(crate) fn error(&mut self, parts: &[&[u8]]) {
+        self.log(Priority::Error, b"ERROR: ", &parts.concat());
+    }
+
+    /// What is done, if it was asked for.
+    pub(crate) fn info(&mut self, parts: &[&[u8]]) {
+        if self.verbose {
+            self.log(Priority::Info, b"INFO: ", &parts.concat());
+        }
+    }
+
+    fn log(&mut self, priority: Priority, prefix: &[u8], text: &[u8]) {
+        const DAEMON: u8 = 3 << 3;
+        let program = base_name(&self.program).to_vec();
+        if let Some(syslog) = &self.syslog {
+            let start = format!("<{}>", DAEMON | priority as u8);
+            if syslog.send(&[start.as_bytes(), &program, b": ", text].concat()).is_ok() {
+                return;
+            }
+        }
+        self.complain_bytes(&[&program, &b": "[..], prefix, text].concat());
+    }
+
+    /// What `--version` prints: the two lines of the kmod whose behaviour this is, which scripts take apart, then
+    /// what it really is.
+    pub(crate) fn version(&mut self) {
+        let text = concat!(
+            "kmod version 30\n+ZSTD +XZ +ZLIB -LIBCRYPTO -EXPERIMENTAL\nmodutils ",
+            env!("CARGO_PKG_VERSION"),
+            "\n"
+        );
+        self.print(text.as_bytes());
+    }
+}

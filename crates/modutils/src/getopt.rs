@@ -1,0 +1,230 @@
+//! Options as glibc's `getopt_long` takes them apart: operands between options, abbreviated long options, values
+//! behind `=` or in the next argument, and its texts for what is wrong.
+
+use std::ffi::OsStr;
+use std::ffi::OsString;
+use std::os::unix::ffi::OsStrExt;
+
+/// One option.
+#[derive(Clone, Copy, Debug)]
+pub struct Spec {
+    /// What the command knows it by: its letter, or any other byte if it has only a long form.
+    pub key: u8,
+    /// It has a one-letter form, which is the key.
+    pub short: bool,
+    /// The long form.
+    pub long: Option<&'static str>,
+    /// It has a value.
+    pub value: bool,
+}
+
+impl Spec {
+    /// An option without a value, in both forms.
+    pub const fn flag(key: u8, long: &'static str) -> Spec {
+        Spec { key, short: true, long: Some(long), value: false }
+    }
+
+    /// An option with a value, in both forms.
+    pub const fn with_value(key: u8, long: &'static str) -> Spec {
+        Spec { key, short: true, long: Some(long), value: true }
+    }
+
+    /// An option without a value that has only a long form.
+    pub const fn long_flag(key: u8, long: &'static str) -> Spec {
+        Spec { key, short: false, long: Some(long), value: false }
+    }
+
+    /// An option without a value that has only a letter.
+    pub const fn letter(key: u8) -> Spec {
+        Spec { key, short: true, long: None, value: false }
+    }
+}
+
+/// Goes over arguments, one option at each step; what is no option is an operand.
+#[derive(Debug)]
+pub struct Getopt<'a> {
+    specs: &'static [Spec],
+    rest: std::slice::Iter<'a, OsString>,
+    /// Letters of the present argument that are still to be read.
+    letters: &'a [u8],
+    operands: Vec<&'a OsStr>,
+    posix: bool,
+    ended: bool,
+}
+
+/// An option that was found.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Opt<'a> {
+    /// Key of its [`Spec`].
+    pub key: u8,
+    /// Its value; empty for one that has none.
+    pub value: &'a OsStr,
+}
+
+/// glibc's text for what is wrong, without the program's name before it and without newline.
+pub type Message = Vec<u8>;
+
+impl<'a> Getopt<'a> {
+    /// Starts before the first argument (the program's name is none). `posix`: the first operand ends the options.
+    pub fn new(specs: &'static [Spec], args: &'a [OsString], posix: bool) -> Getopt<'a> {
+        Getopt { specs, rest: args.iter(), letters: &[], operands: Vec::new(), posix, ended: false }
+    }
+
+    /// The operands. They are complete after [`Iterator::next`] gave `None`.
+    pub fn operands(self) -> Vec<&'a OsStr> {
+        self.operands
+    }
+
+    fn short(&mut self) -> Result<Opt<'a>, Message> {
+        let (letter, rest) =
+            self.letters.split_first().map_or((0, &[][..]), |(&letter, rest)| (letter, rest));
+        self.letters = rest;
+        let Some(spec) = self.specs.iter().find(|spec| spec.short && spec.key == letter) else {
+            return Err(quoted(b"invalid option -- ", &[letter], b""));
+        };
+        let mut value = OsStr::new("");
+        if spec.value {
+            value = match std::mem::take(&mut self.letters) {
+                [] => self
+                    .rest
+                    .next()
+                    .ok_or_else(|| quoted(b"option requires an argument -- ", &[letter], b""))?,
+                attached => OsStr::from_bytes(attached),
+            };
+        }
+        Ok(Opt { key: letter, value })
+    }
+
+    fn long(&mut self, text: &'a [u8]) -> Result<Opt<'a>, Message> {
+        let equals = text.iter().position(|&byte| byte == b'=');
+        let (name, attached) = text.split_at(equals.unwrap_or(text.len()));
+        let named = |spec: &&Spec| spec.long.is_some_and(|long| long.as_bytes().starts_with(name));
+        let exact = self.specs.iter().find(|spec| spec.long.is_some_and(|long| long.as_bytes() == name));
+        let spec = match exact {
+            Some(spec) => spec,
+            None => {
+                let mut candidates = self.specs.iter().filter(named);
+                let Some(first) = candidates.next() else {
+                    return Err(quoted(b"unrecognized option ", &[b"--", text].concat(), b""));
+                };
+                if candidates.next().is_some() {
+                    return Err(self.ambiguous(text, named));
+                }
+                first
+            }
+        };
+        let long = [b"--", spec.long.unwrap_or_default().as_bytes()].concat();
+        let value = match (spec.value, attached.split_first()) {
+            (false, None) => OsStr::new(""),
+            (false, Some(_)) => return Err(quoted(b"option ", &long, b" doesn't allow an argument")),
+            (true, Some((_, value))) => OsStr::from_bytes(value),
+            (true, None) => {
+                self.rest.next().ok_or_else(|| quoted(b"option ", &long, b" requires an argument"))?
+            }
+        };
+        Ok(Opt { key: spec.key, value })
+    }
+
+    fn ambiguous(&self, text: &[u8], named: impl Fn(&&Spec) -> bool) -> Message {
+        let mut message = quoted(b"option ", &[b"--", text].concat(), b" is ambiguous; possibilities:");
+        for spec in self.specs.iter().filter(named) {
+            message.extend(quoted(b" ", &[b"--", spec.long.unwrap_or_default().as_bytes()].concat(), b""));
+        }
+        message
+    }
+}
+
+fn quoted(before: &[u8], text: &[u8], after: &[u8]) -> Message {
+    [before, b"'", text, b"'", after].concat()
+}
+
+impl<'a> Iterator for Getopt<'a> {
+    type Item = Result<Opt<'a>, Message>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        if !self.letters.is_empty() {
+            return Some(self.short());
+        }
+        loop {
+            let arg: &'a OsStr = self.rest.next()?;
+            match arg.as_bytes() {
+                _ if self.ended => self.operands.push(arg),
+                b"--" => self.ended = true,
+                [b'-', b'-', name @ ..] => return Some(self.long(name)),
+                [b'-', letters @ ..] if !letters.is_empty() => {
+                    self.letters = letters;
+                    return Some(self.short());
+                }
+                _ => {
+                    self.operands.push(arg);
+                    self.ended = self.posix;
+                }
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const SPECS: &[Spec] = &[
+        Spec::flag(b'a', "author"),
+        Spec::flag(b'f', "force"),
+        Spec::long_flag(1, "force-modversion"),
+        Spec::long_flag(2, "force-vermagic"),
+        Spec::with_value(b'F', "field"),
+        Spec::letter(b'w'),
+    ];
+
+    /// Options as `key=value`, then what is wrong, then the operands.
+    fn all(args: &[&str], posix: bool) -> (Vec<String>, Vec<String>) {
+        let args: Vec<OsString> = args.iter().map(OsString::from).collect();
+        let mut options = Getopt::new(SPECS, &args, posix);
+        let found = options
+            .by_ref()
+            .map(|option| match option {
+                Ok(option) => format!("{}={}", option.key.escape_ascii(), option.value.to_str().unwrap()),
+                Err(message) => String::from_utf8(message).unwrap(),
+            })
+            .collect();
+        (found, options.operands().iter().map(|operand| operand.to_str().unwrap().into()).collect())
+    }
+
+    #[test]
+    fn options_and_operands_in_any_order() {
+        let (found, operands) =
+            all(&["x", "-af", "-", "-Fv", "--field=", "-F", "-a", "--", "-a", "--b"], false);
+        assert_eq!(found, ["a=", "f=", "F=v", "F=", "F=-a"]);
+        assert_eq!(operands, ["x", "-", "-a", "--b"]);
+        let (found, operands) = all(&["-a", "x", "-f", "--"], true);
+        assert_eq!((found, operands), (vec!["a=".into()], vec!["x".into(), "-f".into(), "--".into()]));
+    }
+
+    #[test]
+    fn long_options_may_be_cut_where_they_stay_unique() {
+        let cases = [
+            ("--fi=x", "F=x"),
+            ("--force", "f="),
+            ("--force-m", "\\x01="),
+            (
+                "--force-",
+                "option '--force-' is ambiguous; possibilities: '--force-modversion' '--force-vermagic'",
+            ),
+            (
+                "--f=1",
+                "option '--f=1' is ambiguous; possibilities: '--force' '--force-modversion' '--force-vermagic' \
+                 '--field'",
+            ),
+            ("--bogus=1", "unrecognized option '--bogus=1'"),
+            ("--aut=1", "option '--author' doesn't allow an argument"),
+            ("--fie", "option '--field' requires an argument"),
+            ("-F", "option requires an argument -- 'F'"),
+            ("-x", "invalid option -- 'x'"),
+            ("-w", "w="),
+        ];
+        for (arg, expected) in cases {
+            assert_eq!(all(&[arg], false).0, [expected], "{arg}");
+        }
+    }
+}

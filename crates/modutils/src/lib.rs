@@ -1,0 +1,115 @@
+//! The commands of module loading: `insmod`, `rmmod`, `lsmod`, `modinfo`.
+//!
+//! They take the options, print the texts and give the exit codes of kmod's commands, so that scripts do not notice
+//! which they call. [`run`] is all of a program; what it asks of the kernel goes through
+//! [`lkm_syscall::Syscalls`].
+//!
+//! What they do beyond kmod's: `lsmod --json`, `modinfo --json`, gzip whatever kmod was built with, `lsmod` with one
+//! read of `/proc/modules`, and [`Style::Busybox`].
+#![forbid(unsafe_code)]
+
+use std::ffi::OsString;
+use std::os::unix::ffi::OsStrExt;
+
+mod context;
+pub mod getopt;
+mod insmod;
+mod lsmod;
+mod modinfo;
+mod path;
+mod rmmod;
+mod sparse;
+#[cfg(test)]
+mod testing;
+
+pub use context::Context;
+pub use context::Style;
+pub use path::module_name;
+
+/// One command: its name, what it is for, and its function from arguments to exit code.
+struct Command {
+    name: &'static str,
+    about: &'static str,
+    run: fn(&mut Context<'_>, &[OsString]) -> u8,
+}
+
+const COMMANDS: &[Command] = &[
+    Command { name: "insmod", about: "load a module from a file", run: insmod::run },
+    Command { name: "rmmod", about: "unload modules", run: rmmod::run },
+    Command { name: "lsmod", about: "list the loaded modules", run: lsmod::run },
+    Command { name: "modinfo", about: "show what a module file says of itself", run: modinfo::run },
+];
+
+/// Runs the command that the first argument names, by its last path component, or, if that is none, the second.
+/// Gives the exit code.
+pub fn run(context: &mut Context<'_>, args: &[OsString]) -> u8 {
+    let code = dispatch(context, args);
+    // What cannot be written is a failure even if everything else went well.
+    if context.out.flush().is_err() { code.max(1) } else { code }
+}
+
+fn dispatch(context: &mut Context<'_>, args: &[OsString]) -> u8 {
+    let Some((program, rest)) = args.split_first() else { return 1 };
+    if let Some(command) = find(program) {
+        context.set_program(program);
+        return (command.run)(context, rest);
+    }
+    context.set_program(program);
+    let Some((name, rest)) = rest.split_first() else {
+        context.complain("missing command");
+        help(context);
+        return 1;
+    };
+    if let Some(command) = find(name) {
+        context.set_program(name);
+        return (command.run)(context, rest);
+    }
+    match name.as_bytes() {
+        b"-h" | b"--help" | b"help" => {
+            help(context);
+            0
+        }
+        b"-V" | b"--version" => {
+            context.version();
+            0
+        }
+        _ => {
+            context.complain(&format!("invalid command '{}'", name.to_string_lossy()));
+            1
+        }
+    }
+}
+
+fn find(name: &std::ffi::OsStr) -> Option<&'static Command> {
+    let name = path::base_name(name.as_bytes());
+    COMMANDS.iter().find(|command| command.name.as_bytes() == name)
+}
+
+fn help(context: &mut Context<'_>) {
+    let mut text = String::from("Usage:\n\tmodutils COMMAND [options] [arguments]\n\nCommands:\n");
+    for command in COMMANDS {
+        text.push_str(&format!("  {:<12} {}\n", command.name, command.about));
+    }
+    text.push_str("\nA link of a command's name to this program is that command.\n");
+    context.print(text.as_bytes());
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::testing::Fake;
+
+    #[test]
+    fn the_command_is_the_name_of_the_program_or_the_first_argument() {
+        let fake = Fake { modules: Some("a 1 0 - Live 0x0\n".into()), ..Fake::default() };
+        let list = "Module                  Size  Used by\na                          1  0\n";
+        for args in [&["lsmod"][..], &["/sbin/lsmod"], &["modutils", "lsmod"], &["x/y", "lsmod"]] {
+            assert_eq!(fake.run(args), (0, list.into(), String::new()), "{args:?}");
+        }
+        assert_eq!(fake.run(&["modutils", "nonsense"]).0, 1);
+        assert_eq!(fake.run(&["modutils", "nonsense"]).2, "invalid command 'nonsense'\n");
+        let (code, out, err) = fake.run(&["modutils"]);
+        assert_eq!((code, err.as_str()), (1, "missing command\n"));
+        assert!(out.contains("  insmod ") && !out.contains("modprobe"), "{out}");
+        assert_eq!(fake.run(&["modutils", "--help"]), (0, out, String::new()));
+    }
+}

@@ -1,0 +1,21 @@
+//! One program that is `insmod`, `rmmod`, `lsmod` or `modinfo`, by the name it is called with or its first argument.
+
+use std::ffi::OsString;
+use std::io;
+use std::process::ExitCode;
+
+use lkm_syscall::Live;
+use modutils::Context;
+use modutils::Style;
+
+fn main() -> ExitCode {
+    let args: Vec<OsString> = std::env::args_os().collect();
+    let mut out = io::BufWriter::new(io::stdout().lock());
+    let mut err = io::stderr();
+    let mut context = Context::new(&Live, &mut out, &mut err);
+    if std::env::var_os("MODUTILS_STYLE").is_some_and(|style| style == "busybox") {
+        context.style = Style::Busybox;
+    }
+    context.posix = std::env::var_os("POSIXLY_CORRECT").is_some();
+    ExitCode::from(modutils::run(&mut context, &args))
+}
