@@ -2,11 +2,14 @@
 //!
 //! [`mod@file`] reads one module, compressed or not, and refuses what no kernel would take before it costs memory;
 //! [`search`] finds the modules that another one depends on; [`index`] reads and writes what `depmod` leaves in
-//! `/lib/modules`; [`fnmatch`] compares with the patterns in it.
+//! `/lib/modules`; [`config`] reads `modprobe.d` and the kernel command line; [`fnmatch`] and [`name`] compare with the
+//! patterns and names in them.
 #![forbid(unsafe_code)]
 
 pub mod compress;
+pub mod config;
 pub mod file;
 pub mod fnmatch;
 pub mod index;
+pub mod name;
 pub mod search;

@@ -1,4 +1,6 @@
-//! The readers and writers against the tools of kmod, which have to be installed: `cargo xtask setup` does that.
+//! The readers and writers against the tools of kmod 30 (Debian 12), which have to be installed: `cargo xtask setup`
+//! does that.
 
+mod config;
 mod indexes;
 mod support;
