@@ -239,7 +239,8 @@ impl Config {
         self.options.iter().filter(move |line| line.module == name)
     }
 
-    /// The `install` line that counts for a module: the first one that matches.
+    /// The `install` line that counts for a module: the first one that matches. For a name that is in no index kmod
+    /// takes a line only if its pattern is that very name.
     pub fn install_command(&self, name: &[u8]) -> Option<&Command> {
         self.install.iter().find(|line| fnmatch(&line.pattern, name))
     }

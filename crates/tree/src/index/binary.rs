@@ -308,7 +308,7 @@ impl<B: AsRef<[u8]>> Index<B> {
             rest = after;
             next = node.child(*character).map(|reference| self.node(reference)).transpose()?;
         }
-        Ok(found.values)
+        Ok(found.sorted())
     }
 
     /// Calls `each` with every key and value, keys in the order of their bytes.
@@ -383,10 +383,16 @@ impl<'a> Found<'a> {
         for value in node.values() {
             let value = value?;
             budget.spend(value.text.len() + 5)?;
-            let at = self.values.partition_point(|other| other.priority < value.priority);
-            self.values.insert(at, value);
+            self.values.push(value);
         }
         Ok(())
+    }
+
+    /// By priority; of equal ones the one met last is the first.
+    fn sorted(mut self) -> Vec<Value<'a>> {
+        self.values.reverse();
+        self.values.sort_by_key(|value| value.priority);
+        self.values
     }
 
     fn add_matching(

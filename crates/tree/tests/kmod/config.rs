@@ -155,3 +155,36 @@ fn lines_of_every_kind_are_read_as_kmod_reads_them() {
     let (lines, problems) = compare(&tree, &[file]);
     assert!(lines > 500 && problems > 100, "{lines} lines, {problems} problems");
 }
+
+#[test]
+fn the_lines_that_count_are_those_that_modprobe_heeds() {
+    let tree = Tree::sample("heeded");
+    let file = tree.write(
+        "etc/x.conf",
+        "install ba* first\ninstall base second\noptions card a=1\noptions ca* b=2\noptions card c=3\n\
+         softdep di* pre: the-bus\nsoftdep disk post: card\nalias my-* disk\nalias m* card\n",
+    );
+    let source = file.to_str().unwrap();
+    let config = Config::read(std::slice::from_ref(&file));
+    let string = |bytes: &[u8]| String::from_utf8(bytes.to_vec()).unwrap();
+
+    let shown = tree.modprobe(&["-C", source, "-D", "base"]);
+    let command = string(&config.install_command(b"base").unwrap().command);
+    assert_eq!(shown.trim_end(), format!("install {command}"));
+
+    let shown = tree.modprobe(&["-C", source, "-D", "card"]);
+    let line = shown.lines().find(|line| line.contains("/card.ko ")).unwrap();
+    let options: Vec<String> = config.options_of(b"card").map(|line| string(&line.options)).collect();
+    assert_eq!(line.split_once(".ko ").unwrap().1.trim_end(), options.join(" "));
+
+    let names: Vec<String> = config.aliases_of(b"my_x").map(|alias| string(&alias.module)).collect();
+    assert_eq!(tree.modprobe(&["-C", source, "-R", "my-x"]).lines().collect::<Vec<_>>(), names);
+    assert_eq!(names.len(), 2);
+
+    // Of several lines for one module kmod heeds the first: nothing comes after the disk.
+    let shown = tree.modprobe(&["-C", source, "-D", "disk"]);
+    let first = config.soft_dependencies_of(b"disk").next().unwrap();
+    assert_eq!((first.before.as_slice(), first.after.len()), ([b"the-bus".to_vec()].as_slice(), 0));
+    assert!(shown.trim_end().ends_with("/disk.ko"), "{shown}");
+    assert!(shown.contains("/the-bus.ko"), "{shown}");
+}
