@@ -13,7 +13,7 @@ pub struct Spec {
     /// It has a one-letter form, which is the key.
     pub short: bool,
     /// The long form.
-    pub long: Option<&'static str>,
+    pub long: &'static str,
     /// It has a value.
     pub value: bool,
 }
@@ -21,22 +21,17 @@ pub struct Spec {
 impl Spec {
     /// An option without a value, in both forms.
     pub const fn flag(key: u8, long: &'static str) -> Spec {
-        Spec { key, short: true, long: Some(long), value: false }
+        Spec { key, short: true, long, value: false }
     }
 
     /// An option with a value, in both forms.
     pub const fn with_value(key: u8, long: &'static str) -> Spec {
-        Spec { key, short: true, long: Some(long), value: true }
+        Spec { key, short: true, long, value: true }
     }
 
     /// An option without a value that has only a long form.
     pub const fn long_flag(key: u8, long: &'static str) -> Spec {
-        Spec { key, short: false, long: Some(long), value: false }
-    }
-
-    /// An option without a value that has only a letter.
-    pub const fn letter(key: u8) -> Spec {
-        Spec { key, short: true, long: None, value: false }
+        Spec { key, short: false, long, value: false }
     }
 }
 
@@ -98,8 +93,8 @@ impl<'a> Getopt<'a> {
     fn long(&mut self, text: &'a [u8]) -> Result<Opt<'a>, Message> {
         let equals = text.iter().position(|&byte| byte == b'=');
         let (name, attached) = text.split_at(equals.unwrap_or(text.len()));
-        let named = |spec: &&Spec| spec.long.is_some_and(|long| long.as_bytes().starts_with(name));
-        let exact = self.specs.iter().find(|spec| spec.long.is_some_and(|long| long.as_bytes() == name));
+        let named = |spec: &&Spec| spec.long.as_bytes().starts_with(name);
+        let exact = self.specs.iter().find(|spec| spec.long.as_bytes() == name);
         let spec = match exact {
             Some(spec) => spec,
             None => {
@@ -113,7 +108,7 @@ impl<'a> Getopt<'a> {
                 first
             }
         };
-        let long = [b"--", spec.long.unwrap_or_default().as_bytes()].concat();
+        let long = [b"--", spec.long.as_bytes()].concat();
         let value = match (spec.value, attached.split_first()) {
             (false, None) => OsStr::new(""),
             (false, Some(_)) => return Err(quoted(b"option ", &long, b" doesn't allow an argument")),
@@ -128,7 +123,7 @@ impl<'a> Getopt<'a> {
     fn ambiguous(&self, text: &[u8], named: impl Fn(&&Spec) -> bool) -> Message {
         let mut message = quoted(b"option ", &[b"--", text].concat(), b" is ambiguous; possibilities:");
         for spec in self.specs.iter().filter(named) {
-            message.extend(quoted(b" ", &[b"--", spec.long.unwrap_or_default().as_bytes()].concat(), b""));
+            message.extend(quoted(b" ", &[b"--", spec.long.as_bytes()].concat(), b""));
         }
         message
     }
@@ -166,6 +161,8 @@ impl<'a> Iterator for Getopt<'a> {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
 
     const SPECS: &[Spec] = &[
@@ -174,7 +171,6 @@ mod tests {
         Spec::long_flag(1, "force-modversion"),
         Spec::long_flag(2, "force-vermagic"),
         Spec::with_value(b'F', "field"),
-        Spec::letter(b'w'),
     ];
 
     /// Options as `key=value`, then what is wrong, then the operands.
@@ -221,10 +217,18 @@ mod tests {
             ("--fie", "option '--field' requires an argument"),
             ("-F", "option requires an argument -- 'F'"),
             ("-x", "invalid option -- 'x'"),
-            ("-w", "w="),
         ];
         for (arg, expected) in cases {
             assert_eq!(all(&[arg], false).0, [expected], "{arg}");
+        }
+    }
+    proptest! {
+        #[test]
+        fn any_arguments_come_to_an_end(args in prop::collection::vec("(-|--|--f|-F|=)?[-=afFxor]{0,4}", 0..8)) {
+            let args: Vec<&str> = args.iter().map(String::as_str).collect();
+            let (found, operands) = all(&args, false);
+            let letters: usize = args.iter().map(|arg| arg.len()).sum();
+            prop_assert!(found.len() <= letters && operands.len() <= args.len());
         }
     }
 }

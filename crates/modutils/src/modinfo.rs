@@ -214,17 +214,18 @@ fn signature_fields<'a>(signer: &SignerInfo<'a>) -> [Field<'a>; 5] {
 
 /// Bytes in hexadecimal with colons between them, 20 on a line.
 fn hex(bytes: &[u8]) -> Vec<u8> {
-    let mut text = String::with_capacity(bytes.len() * 3 + bytes.len() / 20 * 3);
+    let digit = |value: u8| if value < 10 { b'0' + value } else { b'A' - 10 + value };
+    let mut text = Vec::with_capacity(bytes.len() * 3 + bytes.len() / 20 * 3);
     for (at, byte) in bytes.iter().enumerate() {
         if at > 0 {
-            text.push(':');
+            text.push(b':');
             if at % 20 == 0 {
-                text.push_str("\n\t\t");
+                text.extend_from_slice(b"\n\t\t");
             }
         }
-        text.push_str(&format!("{byte:02X}"));
+        text.extend([digit(byte >> 4), digit(byte & 15)]);
     }
-    text.into_bytes()
+    text
 }
 
 /// The path from the root, with what the user wrote at its end.

@@ -126,6 +126,8 @@ fn errno(error: std::io::Error) -> Errno {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
 
     #[test]
@@ -142,6 +144,41 @@ mod tests {
             assert_eq!(source.signer(), signer);
             let unread = source.image.iter().zip(&whole).filter(|(here, there)| here != there).count();
             assert!(unread > 0, "{name} was read whole");
+        }
+    }
+    proptest! {
+        #[test]
+        fn a_damaged_file_is_read_as_its_bytes_are(
+            damage in prop::collection::vec((0.0..1.0f64, any::<u8>()), 0..12),
+            in_headers in any::<bool>(),
+            cut in 0.0..1.2f64,
+        ) {
+            let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../../fuzz/corpus/module/signed.ko");
+            let mut bytes = std::fs::read(path).unwrap();
+            let header = Elf::parse(&bytes).unwrap().header;
+            let length = bytes.len();
+            for (place, byte) in damage {
+                let table = length - header.shoff as usize;
+                let at = match (in_headers, byte & 1) {
+                    (true, 0) => (place * 64.0) as usize,
+                    (true, _) => header.shoff as usize + (place * table as f64) as usize,
+                    (false, _) => (place * length as f64) as usize,
+                };
+                if let Some(old) = bytes.get_mut(at) {
+                    *old = byte;
+                }
+            }
+            bytes.truncate((cut * length as f64) as usize);
+            let damaged = std::env::temp_dir().join(format!("modutils-sparse-{}", std::process::id()));
+            std::fs::write(&damaged, &bytes).unwrap();
+            let source = Source::open(&damaged);
+            std::fs::remove_file(&damaged).unwrap();
+            let Ok(mut source) = source else { return Ok(()) };
+            source.read_modinfo().unwrap();
+            let whole = Source { image: bytes, file: None };
+            prop_assert_eq!(source.modinfo(), whole.modinfo());
+            source.read_signature().unwrap();
+            prop_assert_eq!(source.signer(), whole.signer());
         }
     }
 }
