@@ -7,6 +7,7 @@ use alloc::vec::Vec;
 use lkm_link::LoadInfo;
 use lkm_link::Symbols;
 use lkm_link::kallsyms::elf_type;
+use lkm_link::layout::core_symbol_sections;
 use lkm_module::Text;
 use lkm_module::elf::consts::SHN_UNDEF;
 use lkm_module::elf::consts::STT_FUNC;
@@ -232,21 +233,7 @@ impl Kernel {
 
     /// Which of a module's symbols stay after init (`is_core_symbol()`).
     pub(crate) fn core_symbols(&self, info: &LoadInfo<'_>) -> impl Fn(usize) -> bool + use<> {
-        use lkm_module::elf::consts::SHF_ALLOC;
-        use lkm_module::elf::consts::SHF_EXECINSTR;
-        let rules = &self.profile.link;
-        let needed = if rules.kallsyms_all { SHF_ALLOC } else { SHF_ALLOC | SHF_EXECINSTR };
-        let sections: Vec<bool> = info
-            .sections
-            .iter()
-            .zip(&info.placement)
-            .enumerate()
-            .map(|(index, (section, placement))| {
-                let percpu = rules.kallsyms_all && index != 0 && index == info.index.pcpu;
-                let core = placement.is_some_and(|at| !at.region.is_init());
-                index != 0 && (percpu || core && section.flags & needed == needed)
-            })
-            .collect();
+        let sections = core_symbol_sections(info, &self.profile.link);
         let symbols: Vec<bool> = (0..info.symbol_count())
             .map(|index| {
                 let symbol = u32::try_from(index).ok().and_then(|index| info.symbol(index));

@@ -270,8 +270,9 @@ fn page_rounding(rules: &LinkRules) -> Option<u32> {
     u32::try_from(rules.page_size).ok().filter(|_| rounds)
 }
 
-/// Whether symbols of each section are kept after init (`is_core_symbol()`).
-pub(crate) fn core_symbol_sections(info: &LoadInfo<'_>, rules: &LinkRules) -> Vec<bool> {
+/// Whether symbols of each section, by its index, are kept after init (`is_core_symbol()`): those of code of the core,
+/// with `CONFIG_KALLSYMS_ALL` those of data and per-cpu variables too. Known after [`layout_sections`].
+pub fn core_symbol_sections(info: &LoadInfo<'_>, rules: &LinkRules) -> Vec<bool> {
     let needed = if rules.kallsyms_all { SHF_ALLOC } else { SHF_ALLOC | SHF_EXECINSTR };
     let mut core: Vec<bool> = info
         .sections
