@@ -183,7 +183,7 @@ impl Machine {
             slots,
             log: Log::default(),
             registry: Registry::default(),
-            state: api::State::new(&plan),
+            state: api::State::new(),
             clock: 0,
             purse: Purse::new(config.budget),
             depth: 0,

@@ -12,15 +12,16 @@ use crate::abi::Arguments;
 use crate::abi::CallArguments;
 use crate::heap::Site;
 use crate::machine::Machine;
-use crate::memory::Plan;
 use crate::registry::Pair;
 use crate::report::Stop;
 
 mod arith;
 pub(crate) mod data;
+mod devices;
 mod entry;
 mod exports;
 pub(crate) mod files;
+mod numbers;
 mod pairs;
 mod print;
 pub(crate) mod seq;
@@ -85,9 +86,11 @@ pub(crate) fn functions() -> Vec<Function> {
         print::FUNCTIONS,
         slab::FUNCTIONS,
         string::FUNCTIONS,
+        numbers::FUNCTIONS,
         uaccess::FUNCTIONS,
         seq::FUNCTIONS,
         files::FUNCTIONS,
+        devices::FUNCTIONS,
         sync::FUNCTIONS,
         time::FUNCTIONS,
         arith::FUNCTIONS,
@@ -124,15 +127,16 @@ pub(crate) struct State {
     pub(crate) random: u64,
     /// Open files by the address of their `struct file`.
     pub(crate) open: HashMap<u64, crate::file::Open>,
-    /// Files, devices, classes.
+    /// Files.
     pub(crate) files: files::Files,
+    /// Device numbers and devices.
+    devices: devices::Devices,
     /// Open `seq_file`s by their address.
     pub(crate) seqs: HashMap<u64, seq::Seq>,
 }
 
 impl State {
-    pub(crate) fn new(plan: &Plan) -> State {
-        let _ = plan;
+    pub(crate) fn new() -> State {
         State {
             callee: None,
             jiffies: 0,
@@ -143,6 +147,7 @@ impl State {
             random: 1,
             open: HashMap::new(),
             files: files::Files::default(),
+            devices: devices::Devices::default(),
             seqs: HashMap::new(),
         }
     }

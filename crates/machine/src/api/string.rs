@@ -1,4 +1,4 @@
-//! Bytes, strings, numbers in strings, bits.
+//! Bytes, strings, bits.
 
 use core::cmp::Ordering;
 
@@ -12,8 +12,6 @@ use super::int;
 use super::raw;
 use super::slab::buffer;
 use crate::abi;
-use crate::abi::Arguments;
-use crate::abi::VaList;
 use crate::cpu::Register;
 
 pub(crate) const FUNCTIONS: &[Function] = &[
@@ -242,45 +240,6 @@ pub(crate) const FUNCTIONS: &[Function] = &[
         }
         Ok(call.error(Errno::EINVAL))
     }),
-    call("kstrtoint", |call| convert(call, 32, true)),
-    call("kstrtouint", |call| convert(call, 32, false)),
-    call("kstrtoll", |call| convert(call, 64, true)),
-    call("kstrtoull", |call| convert(call, 64, false)),
-    call("kstrtol", |call| {
-        let bits = call.machine.layout.pointer as u32 * 8;
-        convert(call, bits, true)
-    }),
-    call("kstrtoul", |call| {
-        let bits = call.machine.layout.pointer as u32 * 8;
-        convert(call, bits, false)
-    }),
-    call("_kstrtol", |call| {
-        let bits = call.machine.layout.pointer as u32 * 8;
-        convert(call, bits, true)
-    }),
-    call("_kstrtoul", |call| {
-        let bits = call.machine.layout.pointer as u32 * 8;
-        convert(call, bits, false)
-    }),
-    call("kstrtos16", |call| convert(call, 16, true)),
-    call("kstrtou16", |call| convert(call, 16, false)),
-    call("kstrtos8", |call| convert(call, 8, true)),
-    call("kstrtou8", |call| convert(call, 8, false)),
-    call("kstrtobool", |call| {
-        let (text, to) = (call.word(), call.word());
-        let text = call.text(text)?;
-        match to_bool(&text) {
-            Some(value) => {
-                call.put(to, &[u8::from(value)])?;
-                Ok(0)
-            }
-            None => Ok(call.error(Errno::EINVAL)),
-        }
-    }),
-    call("simple_strtoul", simple),
-    call("simple_strtoull", simple),
-    call("simple_strtol", simple),
-    call("simple_strtoll", simple),
     call("hex_to_bin", |call| {
         let byte = call.u32() as u8;
         Ok(int(char::from(byte).to_digit(16).map_or(-1, u32::cast_signed)))
@@ -298,16 +257,6 @@ pub(crate) const FUNCTIONS: &[Function] = &[
         }
         call.put(to, &bytes)?;
         Ok(0)
-    }),
-    call("sscanf", |call| {
-        let (text, format) = (call.word(), call.word());
-        let arguments = call.arguments;
-        scan(call, text, format, arguments)
-    }),
-    call("vsscanf", |call| {
-        let (text, format, list) = (call.word(), call.word(), call.word());
-        let arguments = VaList::from_argument(call.machine.arch, call.machine.cpu.as_ref(), list);
-        scan(call, text, format, arguments)
     }),
     call("_find_first_bit", |call| {
         let (at, size) = (call.word(), call.word());
@@ -378,18 +327,8 @@ fn find(text: &[u8], wanted: &[u8]) -> Option<usize> {
 }
 
 /// `isspace()`
-fn is_space(byte: u8) -> bool {
+pub(super) fn is_space(byte: u8) -> bool {
     matches!(byte, 9..=13 | 0x20 | 0xa0)
-}
-
-pub(crate) fn to_bool(text: &[u8]) -> Option<bool> {
-    match *text {
-        [b'y' | b'Y' | b't' | b'T' | b'1', ..] => Some(true),
-        [b'n' | b'N' | b'f' | b'F' | b'0', ..] => Some(false),
-        [b'o' | b'O', b'n' | b'N', ..] => Some(true),
-        [b'o' | b'O', b'f' | b'F', ..] => Some(false),
-        _ => None,
-    }
 }
 
 fn copy_bytes(call: &mut Call<'_>) -> Done {
@@ -421,77 +360,6 @@ fn copy_string(call: &mut Call<'_>, to: u64, from: u64, size: u64, pad: bool) ->
     Ok(if fits { length } else { call.error(Errno::E2BIG) })
 }
 
-/// The value and the number of bytes of a number at the start of a text. Base 0 asks the prefix.
-pub(crate) fn leading_number(text: &[u8], base: u32) -> (u64, usize, bool) {
-    let hex = matches!(text, [b'0', b'x' | b'X', digit, ..] if digit.is_ascii_hexdigit());
-    let (base, skip) = match base {
-        0 if hex => (16, 2),
-        0 if text.first() == Some(&b'0') => (8, 0),
-        0 => (10, 0),
-        16 if hex => (16, 2),
-        base => (base.clamp(2, 36), 0),
-    };
-    let (mut value, mut length, mut overflow) = (0_u64, skip, false);
-    for &byte in text.iter().skip(skip) {
-        let Some(digit) = char::from(byte).to_digit(base) else { break };
-        let next = value.checked_mul(u64::from(base)).and_then(|value| value.checked_add(u64::from(digit)));
-        overflow |= next.is_none();
-        value = next.unwrap_or_else(|| value.wrapping_mul(u64::from(base)).wrapping_add(u64::from(digit)));
-        length += 1;
-    }
-    if length == skip && skip == 0 { (0, 0, false) } else { (value, length, overflow) }
-}
-
-/// `kstrto*`: the whole text but one newline at its end, in the range of a type.
-pub(crate) fn whole_number(text: &[u8], base: u32, bits: u32, signed: bool) -> Result<u64, Errno> {
-    let (negative, digits) = match text {
-        [b'-', rest @ ..] if signed => (true, rest),
-        [b'+', rest @ ..] => (false, rest),
-        text => (false, text),
-    };
-    let (value, length, overflow) = leading_number(digits, base);
-    let rest = digits.get(length..).unwrap_or_default();
-    if length == 0 || !(rest.is_empty() || rest == b"\n") {
-        return Err(if overflow { Errno::ERANGE } else { Errno::EINVAL });
-    }
-    let limit = if bits == 64 { u64::MAX } else { (1 << bits) - 1 };
-    let fits = match (signed, negative) {
-        (false, _) => value <= limit,
-        (true, false) => value <= limit >> 1,
-        (true, true) => value <= (limit >> 1) + 1,
-    };
-    if overflow || !fits {
-        return Err(Errno::ERANGE);
-    }
-    Ok(if negative { value.wrapping_neg() } else { value })
-}
-
-fn convert(call: &mut Call<'_>, bits: u32, signed: bool) -> Done {
-    let (text, base, to) = (call.word(), call.u32(), call.word());
-    let text = call.text(text)?;
-    match whole_number(&text, base, bits, signed) {
-        Ok(value) => {
-            let bytes = value.to_le_bytes();
-            call.put(to, bytes.get(..bits as usize / 8).unwrap_or_default())?;
-            Ok(0)
-        }
-        Err(errno) => Ok(call.error(errno)),
-    }
-}
-
-fn simple(call: &mut Call<'_>) -> Done {
-    let (at, end, base) = (call.word(), call.word(), call.u32());
-    let text = call.text(at)?;
-    let negative = text.first() == Some(&b'-') && call.name.ends_with(['l']) && !call.name.contains('u');
-    let skip = usize::from(negative);
-    let (value, length, _) = leading_number(text.get(skip..).unwrap_or_default(), base);
-    if end != 0 {
-        let used = if length == 0 { 0 } else { skip + length };
-        call.machine.write_word(end, at.wrapping_add(used as u64));
-    }
-    Ok(if negative { value.wrapping_neg() } else { value })
-}
-
 fn next_bit(call: &mut Call<'_>, at: u64, size: u64, from: u64, set: bool) -> Done {
     let size = size.min(1 << 24);
     let bytes =
@@ -513,118 +381,6 @@ fn change_bit(call: &mut Call<'_>, change: fn(u8, u8) -> u8) -> Done {
     Ok(u64::from(old & mask != 0))
 }
 
-/// `sscanf`: the number of values stored.
-fn scan(call: &mut Call<'_>, text: u64, format: u64, mut arguments: impl Arguments) -> Done {
-    let (text, format) = (call.text(text)?, call.text(format)?);
-    let (mut at, mut f, mut stored) = (0, 0, 0);
-    let byte = |bytes: &[u8], n: usize| bytes.get(n).copied().unwrap_or(0);
-    while f < format.len() {
-        let letter = byte(&format, f);
-        f += 1;
-        if is_space(letter) {
-            while is_space(byte(&text, at)) {
-                at += 1;
-            }
-            continue;
-        }
-        if letter != b'%' || byte(&format, f) == b'%' {
-            f += usize::from(letter == b'%');
-            if byte(&text, at) != letter {
-                break;
-            }
-            at += 1;
-            continue;
-        }
-        let skip = byte(&format, f) == b'*';
-        f += usize::from(skip);
-        let (width, digits, _) = leading_number(format.get(f..).unwrap_or_default(), 10);
-        f += digits;
-        let width = if digits == 0 { None } else { Some(usize::try_from(width).unwrap_or(usize::MAX)) };
-        let mut size = 4;
-        let word = call.machine.layout.pointer as usize;
-        match (byte(&format, f), byte(&format, f + 1)) {
-            (b'h', b'h') => (size, f) = (1, f + 2),
-            (b'h', _) => (size, f) = (2, f + 1),
-            (b'l', b'l') => (size, f) = (8, f + 2),
-            (b'L', _) => (size, f) = (8, f + 1),
-            (b'l' | b'z' | b't', _) => (size, f) = (word, f + 1),
-            _ => {}
-        }
-        let conversion = byte(&format, f);
-        f += 1;
-        if conversion == b'n' {
-            if !skip {
-                let to = arguments.word(call.machine.cpu.as_ref());
-                call.put(to, (at as u64).to_le_bytes().get(..size).unwrap_or_default())?;
-            }
-            continue;
-        }
-        if !matches!(conversion, b'c' | b'[') {
-            while is_space(byte(&text, at)) {
-                at += 1;
-            }
-        }
-        let rest = text.get(at..).unwrap_or_default();
-        if rest.is_empty() {
-            break;
-        }
-        let rest = rest.get(..width.unwrap_or(rest.len()).min(rest.len())).unwrap_or_default();
-        let (bytes, used) = match conversion {
-            b'c' => {
-                let count = width.unwrap_or(1).min(rest.len());
-                (rest.get(..count).unwrap_or_default().to_vec(), count)
-            }
-            b's' => {
-                let count = rest.iter().take_while(|&&byte| !is_space(byte)).count();
-                let mut bytes = rest.get(..count).unwrap_or_default().to_vec();
-                bytes.push(0);
-                (bytes, count)
-            }
-            b'[' => {
-                let set_end = format.get(f + 1..).and_then(|rest| rest.iter().position(|&byte| byte == b']'));
-                let Some(set_end) = set_end.map(|n| n + f + 1) else { break };
-                let mut set = format.get(f..set_end).unwrap_or_default();
-                f = set_end + 1;
-                let negated = set.first() == Some(&b'^');
-                if negated {
-                    set = set.get(1..).unwrap_or_default();
-                }
-                let count = rest.iter().take_while(|byte| set.contains(byte) != negated).count();
-                if count == 0 {
-                    break;
-                }
-                let mut bytes = rest.get(..count).unwrap_or_default().to_vec();
-                bytes.push(0);
-                (bytes, count)
-            }
-            b'd' | b'i' | b'u' | b'x' | b'X' | b'o' => {
-                let base = match conversion {
-                    b'i' => 0,
-                    b'x' | b'X' => 16,
-                    b'o' => 8,
-                    _ => 10,
-                };
-                let negative = rest.first() == Some(&b'-') && matches!(conversion, b'd' | b'i');
-                let skip = usize::from(negative);
-                let (value, length, _) = leading_number(rest.get(skip..).unwrap_or_default(), base);
-                if length == 0 {
-                    break;
-                }
-                let value = if negative { value.wrapping_neg() } else { value };
-                (value.to_le_bytes().get(..size).unwrap_or_default().to_vec(), skip + length)
-            }
-            _ => break,
-        };
-        at += used;
-        if !skip {
-            let to = arguments.word(call.machine.cpu.as_ref());
-            call.put(to, &bytes)?;
-            stored += 1;
-        }
-    }
-    Ok(stored)
-}
-
 impl Call<'_> {
     /// Guest memory read for the caller.
     pub(crate) fn bytes(&mut self, at: u64, size: u64) -> Result<Vec<u8>, crate::report::Stop> {
@@ -643,27 +399,5 @@ impl Call<'_> {
             return Err(self.bad_pointer(at));
         }
         Ok(self.string_checked(at, u64::MAX))
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn numbers_of_kstrto() {
-        assert_eq!(whole_number(b"0x1F\n", 0, 32, true), Ok(31));
-        assert_eq!(whole_number(b"017", 0, 32, true), Ok(15));
-        assert_eq!(whole_number(b"-1", 0, 32, true), Ok(u64::MAX));
-        assert_eq!(whole_number(b"-1", 0, 32, false), Err(Errno::EINVAL));
-        assert_eq!(whole_number(b"+7", 10, 8, false), Ok(7));
-        assert_eq!(whole_number(b"256", 10, 8, false), Err(Errno::ERANGE));
-        assert_eq!(whole_number(b"-128", 10, 8, true), Ok((-128_i64).cast_unsigned()));
-        assert_eq!(whole_number(b"128", 10, 8, true), Err(Errno::ERANGE));
-        assert_eq!(whole_number(b"18446744073709551615", 0, 64, false), Ok(u64::MAX));
-        assert_eq!(whole_number(b"18446744073709551616", 0, 64, false), Err(Errno::ERANGE));
-        for bad in [&b""[..], b"\n", b"1 ", b"x", b"0x", b"1\n\n"] {
-            assert_eq!(whole_number(bad, 0, 32, true), Err(Errno::EINVAL), "{bad:?}");
-        }
     }
 }

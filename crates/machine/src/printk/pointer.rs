@@ -12,6 +12,13 @@ use super::render::read_string;
 use super::render::string;
 use super::render::truncate;
 
+mod net;
+mod time;
+
+use net::internet;
+use net::mac;
+use time::time;
+
 /// Prints what a pointer is or points to. The letters behind `%p` choose; unknown ones are ignored.
 pub(super) fn pointer(
     out: &mut Output,
@@ -234,152 +241,6 @@ fn bitmap_list(out: &mut Output, at: u64, _: &[u8], field: Field, environment: &
     }
 }
 
-/// `%pM` `%pm`, R reversed, F for FDDI.
-fn mac(out: &mut Output, at: u64, extension: &[u8], field: Field, environment: &dyn Environment) {
-    let Some(mut bytes) = read::<6>(at, environment) else { return unreadable(out, field) };
-    let separator = match extension.get(1) {
-        Some(b'F') => '-',
-        second => {
-            if second == Some(&b'R') {
-                bytes.reverse();
-            }
-            ':'
-        }
-    };
-    let mut text = String::new();
-    for (n, byte) in bytes.iter().enumerate() {
-        if n > 0 && extension.first() == Some(&b'M') {
-            text.push(separator);
-        }
-        text.push_str(&format!("{byte:02x}"));
-    }
-    field.text(out, text.as_bytes());
-}
-
-fn ipv4(bytes: [u8; 4], extension: &[u8], leading_zeros: bool) -> String {
-    // The letter tells the byte order that the address is in.
-    let bytes = match extension.iter().find(|letter| matches!(letter, b'h' | b'n' | b'b' | b'l')) {
-        Some(b'h' | b'l') => [bytes[3], bytes[2], bytes[1], bytes[0]],
-        _ => bytes,
-    };
-    let [a, b, c, d] = bytes;
-    if leading_zeros { format!("{a:03}.{b:03}.{c:03}.{d:03}") } else { format!("{a}.{b}.{c}.{d}") }
-}
-
-fn ipv6_compressed(bytes: [u8; 16]) -> String {
-    let mut words = [0_u16; 8];
-    for (word, pair) in words.iter_mut().zip(bytes.chunks_exact(2)) {
-        *word = u16::from_be_bytes([pair[0], pair[1]]);
-    }
-    // IPv4-mapped, and ISATAP by its interface identifier.
-    let mapped = words[..5] == [0; 5] && words[5] == 0xffff;
-    let isatap = words[4] & !0x0200 == 0 && words[5] == 0x5efe;
-    let range = if mapped || isatap { 6 } else { 8 };
-    let (mut best, mut longest) = (usize::MAX, 1);
-    for start in 0..range {
-        let length = words[start..range].iter().take_while(|&&word| word == 0).count();
-        if length > longest {
-            (best, longest) = (start, length);
-        }
-    }
-    let mut text = String::new();
-    let mut colon = false;
-    let mut n = 0;
-    while n < range {
-        if n == best {
-            if colon || n == 0 {
-                text.push(':');
-            }
-            text.push(':');
-            colon = false;
-            n += longest;
-            continue;
-        }
-        if colon {
-            text.push(':');
-        }
-        text.push_str(&format!("{:x}", words[n]));
-        colon = true;
-        n += 1;
-    }
-    if mapped || isatap {
-        if colon {
-            text.push(':');
-        }
-        text.push_str(&ipv4([bytes[12], bytes[13], bytes[14], bytes[15]], b"", false));
-    }
-    text
-}
-
-fn ipv6(bytes: [u8; 16], separator: &str) -> String {
-    let words: Vec<String> =
-        bytes.chunks_exact(2).map(|pair| format!("{:02x}{:02x}", pair[0], pair[1])).collect();
-    words.join(separator)
-}
-
-/// `%pI4` `%pi4` `%pI6` `%pi6` `%pI6c` `%pIS` `%piS` with p, f, s, c.
-fn internet(out: &mut Output, at: u64, extension: &[u8], field: Field, environment: &dyn Environment) {
-    let small = extension.first() == Some(&b'i');
-    let text = match extension.get(1) {
-        Some(b'4') => {
-            read(at, environment).map(|bytes| ipv4(bytes, extension.get(2..).unwrap_or_default(), small))
-        }
-        Some(b'6') => read(at, environment).map(|bytes| match (extension.get(2), small) {
-            (Some(b'c'), false) => ipv6_compressed(bytes),
-            (_, small) => ipv6(bytes, if small { "" } else { ":" }),
-        }),
-        Some(b'S') => socket_address(at, extension, small, environment),
-        _ => return hashed(out, at, field, environment),
-    };
-    match text {
-        Some(text) => field.text(out, text.as_bytes()),
-        None => unreadable(out, field),
-    }
-}
-
-fn socket_address(at: u64, extension: &[u8], small: bool, environment: &dyn Environment) -> Option<String> {
-    const AF_INET: u16 = 2;
-    const AF_INET6: u16 = 10;
-    let options = extension.get(2..).unwrap_or_default();
-    let has = |letter| options.contains(&letter);
-    let family = u16::from_le_bytes(read(at, environment)?);
-    let port = u16::from_be_bytes(read(at.wrapping_add(2), environment)?);
-    match family {
-        AF_INET => {
-            let order: Vec<u8> = options.iter().copied().filter(|letter| b"hnbl".contains(letter)).collect();
-            let mut text = ipv4(read(at.wrapping_add(4), environment)?, &order, small);
-            if has(b'p') {
-                text.push_str(&format!(":{port}"));
-            }
-            Some(text)
-        }
-        AF_INET6 => {
-            let bytes = read(at.wrapping_add(8), environment)?;
-            let mut text = if has(b'c') && !small {
-                ipv6_compressed(bytes)
-            } else {
-                ipv6(bytes, if small { "" } else { ":" })
-            };
-            if has(b'p') || has(b'f') || has(b's') {
-                text = format!("[{text}]");
-            }
-            if has(b'p') {
-                text.push_str(&format!(":{port}"));
-            }
-            if has(b'f') {
-                let flow = u32::from_be_bytes(read(at.wrapping_add(4), environment)?) & 0x0fff_ffff;
-                text.push_str(&format!("/{flow}"));
-            }
-            if has(b's') {
-                let scope = u32::from_le_bytes(read(at.wrapping_add(24), environment)?);
-                text.push_str(&format!("%{scope}"));
-            }
-            Some(text)
-        }
-        _ => Some("(einval)".to_owned()),
-    }
-}
-
 /// `%*pE` with a, c, h, n, o, p, s for the classes to escape.
 fn escaped(out: &mut Output, at: u64, extension: &[u8], field: Field, environment: &dyn Environment) {
     let count = match field.width {
@@ -522,58 +383,6 @@ fn file(out: &mut Output, at: u64, extension: &[u8], field: Field, environment: 
         },
         None => unreadable(out, field),
     }
-}
-
-/// `%ptR` `%ptT` with d, t for a part, r for raw values, s for a space between.
-fn time(out: &mut Output, at: u64, extension: &[u8], field: Field, environment: &dyn Environment) {
-    let parts = match extension.get(1) {
-        Some(b'R') => broken_down_time(at, environment),
-        Some(b'T') => read(at, environment).map(|bytes| from_seconds(i64::from_le_bytes(bytes))),
-        _ => return field.text(out, b"(%pt?)"),
-    };
-    let Some([second, minute, hour, day, month, year]) = parts else { return unreadable(out, field) };
-    let options = extension.get(2..).unwrap_or_default();
-    let (date, clock) = match options.first() {
-        Some(b'd') => (true, false),
-        Some(b't') => (false, true),
-        _ => (true, true),
-    };
-    let raw = options.contains(&b'r');
-    if date {
-        let (year, month) = if raw { (year, month) } else { (year + 1900, month + 1) };
-        out.extend(format!("{year:04}-{month:02}-{day:02}").as_bytes());
-    }
-    if date && clock {
-        out.push(if options.contains(&b's') { b' ' } else { b'T' });
-    }
-    if clock {
-        out.extend(format!("{hour:02}:{minute:02}:{second:02}").as_bytes());
-    }
-}
-
-fn broken_down_time(at: u64, environment: &dyn Environment) -> Option<[i64; 6]> {
-    let mut parts = [0; 6];
-    for (n, part) in parts.iter_mut().enumerate() {
-        *part = i64::from(i32::from_le_bytes(read(at.wrapping_add(4 * n as u64), environment)?));
-    }
-    Some(parts)
-}
-
-/// Seconds since 1970 as the fields of `struct rtc_time`.
-fn from_seconds(seconds: i64) -> [i64; 6] {
-    let days = seconds.div_euclid(86400);
-    let rest = seconds.rem_euclid(86400);
-    // Counting from 1 March of the year 0 puts the leap day at the end of the year.
-    let shifted = days.saturating_add(719_468);
-    let era = shifted.div_euclid(146_097);
-    let day_of_era = shifted.rem_euclid(146_097);
-    let year_of_era = (day_of_era - day_of_era / 1460 + day_of_era / 36524 - day_of_era / 146_096) / 365;
-    let day_of_year = day_of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
-    let shifted_month = (5 * day_of_year + 2) / 153;
-    let day = day_of_year - (153 * shifted_month + 2) / 5 + 1;
-    let month = if shifted_month < 10 { shifted_month + 3 } else { shifted_month - 9 };
-    let year = year_of_era + era * 400 + i64::from(month <= 2);
-    [rest % 60, rest / 60 % 60, rest / 3600, day, month - 1, year - 1900]
 }
 
 /// `%pGg` by name, `%pGp` and `%pGv` as numbers.
