@@ -355,6 +355,16 @@ fn symbols_that_get_no_value_are_all_named_and_the_last_decides() {
 }
 
 #[test]
+fn the_cause_names_a_symbol_as_it_is_written() {
+    let mut world = World::boot(DEBIAN);
+    let mut cause = |draft: Draft| world.load(&draft.file()).expect_err("is refused").cause();
+    let one = cause(Draft::new("m").import("absent", 1));
+    assert!(one.starts_with("absent is exported by nothing") && one.ends_with('.'), "{one}");
+    let two = cause(Draft::new("m").import("absent", 1).import("spaced", 3));
+    assert!(two.starts_with("absent ") && two.contains(" 1 more "), "{two}");
+}
+
+#[test]
 fn namespaces() {
     let mut world = World::boot(DEBIAN);
     world.refuses(
