@@ -166,7 +166,9 @@ fn a_gpl_only_symbol_is_refused_to_a_proprietary_module_and_named() {
 #[test]
 fn memory_errors_name_the_place_and_who_owned_the_memory() {
     for architecture in ARCHITECTURES {
-        for (bug, what) in [("uaf", "use-after-free"), ("over", "out-of-bounds"), ("double-free", "double-free")] {
+        for (bug, what) in
+            [("uaf", "use-after-free"), ("over", "out-of-bounds"), ("double-free", "double-free")]
+        {
             let (code, report) = run(&fixture(architecture, "memory.ko"), &[&format!("bug={bug}")]);
             assert_eq!(code, 1, "{architecture} {bug}: {report:#}");
             let fault = report["oopses"][0].as_str().unwrap();
@@ -356,6 +358,11 @@ fn bad_files_get_an_error_number_the_kernels_line_and_a_cause() {
     refused(
         &scratch.file("cut.ko", &hello[..hello.len() / 2]),
         &["ENOEXEC", "Invalid ELF section header overflow", "cut"],
+    );
+    let arm = std::fs::read(fixture("arm", "hello.ko")).unwrap();
+    refused(
+        &scratch.file("cut-arm.ko", &arm[..arm.len() / 2]),
+        &["debian-6.1-armmp", "ENOEXEC", "Invalid ELF section header overflow"],
     );
     let mut sparc = hello.clone();
     sparc[18..20].copy_from_slice(&43u16.to_le_bytes());

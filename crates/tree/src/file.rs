@@ -102,6 +102,10 @@ pub fn read_module(path: &Path) -> Result<ModuleFile, FileError> {
     if size == 0 {
         return Err(FileError::Empty);
     }
+    if size > i32::MAX as u64 {
+        // The kernel looks at nothing else of such a file (`INT_MAX` in `finit_module`).
+        return Err(FileError::TooLarge(size));
+    }
     let mut bytes = Vec::new();
     (&mut file).take(64).read_to_end(&mut bytes).map_err(FileError::Io)?;
     let compression = Compression::of(&bytes);
@@ -162,6 +166,9 @@ mod tests {
         let sparse = at("sparse.ko", &[b"\x7fELF\x02\x01\x01".as_slice(), &[0; 57]].concat());
         File::options().write(true).open(&sparse).unwrap().set_len(4 << 30).unwrap();
         assert_eq!(errno(&sparse), Errno::EFBIG);
+        let zeros = at("zeros.ko", b"\0");
+        File::options().write(true).open(&zeros).unwrap().set_len(4 << 30).unwrap();
+        assert_eq!(errno(&zeros), Errno::EFBIG);
         let text = read_module(&scratch.0.join("text.ko")).unwrap_err();
         assert!(text.to_string().contains("text file"));
     }

@@ -14,7 +14,9 @@ use std::time::Instant;
 use lkm_kernel::Profile;
 use lkm_link::Arch;
 use lkm_module::Module;
-use lkm_module::elf::Elf;
+use lkm_module::elf::Class;
+use lkm_module::elf::Endian;
+use lkm_module::elf::Header;
 use lkm_tree::compress::Compression;
 use lkm_tree::file::FileError;
 use lkm_tree::file::ModuleFile;
@@ -55,20 +57,18 @@ pub fn main(arguments: &RunArgs) -> ExitCode {
     }
 }
 
-/// The kernel profile that a file asks for: that of its architecture and vermagic. A file that no embedded kernel
-/// fits gets the first one, which then says what is wrong with it.
+/// The kernel profile that a file asks for: that of its architecture and vermagic. A file that is cut off still has its architecture; one
+/// that no embedded kernel fits gets the first kernel, which then says what is wrong with it.
 fn profile_for(bytes: &[u8]) -> Option<Profile> {
-    let fitting = Elf::parse(bytes).ok().and_then(|elf| {
-        let arch = Arch::from_machine(elf.header.machine)?;
-        let module = Module::new(elf);
-        let vermagic = module.vermagic().unwrap_or_default();
-        let mut profile = Profile::for_vermagic(arch, vermagic)?;
-        if !vermagic.is_empty() {
-            profile.adopt_vermagic(vermagic);
-        }
-        Some(profile)
-    });
-    fitting.or_else(|| Profile::all().into_iter().find(|profile| profile.arch == Arch::X86_64))
+    let module = Module::parse(bytes).ok();
+    let vermagic = module.as_ref().and_then(Module::vermagic).unwrap_or_default();
+    let machine = Header::read(bytes, Class::Elf32, Endian::Little).map(|header| header.machine);
+    let mut profile =
+        Profile::for_vermagic(machine.and_then(Arch::from_machine).unwrap_or(Arch::X86_64), vermagic)?;
+    if !vermagic.is_empty() {
+        profile.adopt_vermagic(vermagic);
+    }
+    Some(profile)
 }
 
 fn profile_named(name: &str) -> Result<Profile, String> {
