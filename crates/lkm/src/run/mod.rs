@@ -63,11 +63,12 @@ fn profile_for(bytes: &[u8]) -> Option<Profile> {
     let module = Module::parse(bytes).ok();
     let vermagic = module.as_ref().and_then(Module::vermagic).unwrap_or_default();
     let machine = Header::read(bytes, Class::Elf32, Endian::Little).map(|header| header.machine);
-    let mut profile =
-        Profile::for_vermagic(machine.and_then(Arch::from_machine).unwrap_or(Arch::X86_64), vermagic)?;
-    if !vermagic.is_empty() {
-        profile.adopt_vermagic(vermagic);
+    let arch = machine.and_then(Arch::from_machine).unwrap_or(Arch::X86_64);
+    if vermagic.is_empty() {
+        return Profile::all().into_iter().find(|profile| profile.arch == arch);
     }
+    let mut profile = Profile::for_vermagic(arch, vermagic)?;
+    profile.adopt_vermagic(vermagic);
     Some(profile)
 }
 
