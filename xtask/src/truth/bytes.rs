@@ -32,7 +32,7 @@ const X86_64_FIELDS: Fields = &[
     (344, 56, "module.core_layout.mtn"),
     (424, 56, "module.init_layout.mtn"),
     (520, 16, "module.bug_list"),
-    (560, 40, "module.sect_attrs, notes_attrs"),
+    (584, 16, "module.sect_attrs, notes_attrs"),
     (600, 8, "module.args"),
     (816, 32, "module.source_list, target_list"),
 ];
@@ -48,7 +48,7 @@ const ARM_FIELDS: Fields = &[
     (324, 28, "module.init_layout.mtn"),
     (352, 36, "module.arch (unwind tables, PLT headers)"),
     (396, 8, "module.bug_list"),
-    (416, 20, "module.sect_attrs, notes_attrs"),
+    (428, 8, "module.sect_attrs, notes_attrs"),
     (436, 4, "module.args"),
     (544, 16, "module.source_list, target_list"),
 ];
