@@ -264,6 +264,8 @@ pub enum Field {
     PrintkIndexStart,
     EiFuncs,
     NumEiFuncs,
+    /// The list of waiters in `param_lock`, a mutex that nobody holds.
+    ParamLockWaitList,
     SourceList,
     TargetList,
     Exit,

@@ -137,6 +137,7 @@ pub(crate) fn write_image<B: DerefMut<Target = [u8]>>(
     if let Some(tables) = tables {
         kallsyms(&mut writer, tables);
     }
+    writer.list(Field::ParamLockWaitList);
     writer.list(Field::SourceList);
     writer.list(Field::TargetList);
     writer.byte(Field::UsingGplonlySymbols, u8::from(module.using_gplonly_symbols));
