@@ -147,7 +147,7 @@ fn form_module<H: Host>(
     // The table in the image has the values from here on, for whoever looks at it before `add_kallsyms`.
     lkm_link::write_symtab(&info, &symbols, &mut image);
     stage(host, Stage::ApplyRelocations, |host, numbers| {
-        stages::apply_relocations(kernel, host, &info, &symbols, &mut image, numbers)
+        stages::apply_relocations(kernel, host, id, &info, &symbols, &mut image, numbers)
     })?;
     host.event(&Event::Relocated { info: &info, image: &ImageView::new(&image) });
     stage(host, Stage::PostRelocation, |host, numbers| {

@@ -144,6 +144,8 @@ pub struct Module {
     pub srcversion: Option<Vec<u8>>,
     /// Per-cpu memory: cookie and size in bytes.
     pub percpu: Option<(u64, u64)>,
+    /// ARM: PLT slots in use in the core and in the init part.
+    pub(crate) plt_slots: [usize; 2],
     /// Copy of the parameter text in general memory.
     pub args: Option<u64>,
     /// Texts of `charp` parameters in general memory.
@@ -186,6 +188,7 @@ impl Module {
             version: None,
             srcversion: None,
             percpu: None,
+            plt_slots: [0; 2],
             args: None,
             charps: BTreeSet::new(),
             uses: Vec::new(),

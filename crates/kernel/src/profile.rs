@@ -264,6 +264,10 @@ pub enum Field {
     PrintkIndexStart,
     EiFuncs,
     NumEiFuncs,
+    /// ARM: `arch.core`, a `struct mod_plt_sec` (section header, first set of slots, slots in use).
+    ArchCorePlt,
+    /// ARM: `arch.init`, likewise.
+    ArchInitPlt,
     /// The list of waiters in `param_lock`, a mutex that nobody holds.
     ParamLockWaitList,
     SourceList,

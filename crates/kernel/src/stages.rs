@@ -339,8 +339,9 @@ impl<H: Host> RelocObserver for Through<'_, H> {
 }
 
 pub(crate) fn apply_relocations<H: Host>(
-    kernel: &Kernel,
+    kernel: &mut Kernel,
     host: &mut H,
+    id: ModuleId,
     info: &LoadInfo<'_>,
     symbols: &Symbols,
     image: &mut Image<H::Memory>,
@@ -355,6 +356,9 @@ pub(crate) fn apply_relocations<H: Host>(
     let stats = stats.map_err(|error| refuse(host, info.module_name, error))?;
     numbers.count("sections", stats.sections);
     numbers.count("relocations", stats.relocations);
+    if let Some(module) = kernel.module_mut(id) {
+        module.plt_slots = stats.plt_slots;
+    }
     let slots: usize = stats.plt_slots.iter().sum();
     if slots > 0 {
         numbers.count("PLT slots", slots);

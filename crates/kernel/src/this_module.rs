@@ -137,6 +137,7 @@ pub(crate) fn write_image<B: DerefMut<Target = [u8]>>(
     if let Some(tables) = tables {
         kallsyms(&mut writer, tables);
     }
+    arch_plts(&mut writer, info, module);
     writer.list(Field::ParamLockWaitList);
     writer.list(Field::SourceList);
     writer.list(Field::TargetList);
@@ -154,6 +155,22 @@ pub(crate) fn write_image<B: DerefMut<Target = [u8]>>(
 }
 
 /// The fields that change while the module lives.
+/// ARM: where the PLTs are. The headers are those of the temporary copy; the address of the slots is noted with the first slot.
+fn arch_plts(writer: &mut Writer<'_>, info: &LoadInfo<'_>, module: &Module) {
+    let size = info.elf.class.section_header_size() as u64;
+    let headers = info.copy_base.wrapping_add(info.elf.header.shoff);
+    let fields = [Field::ArchCorePlt, Field::ArchInitPlt].into_iter();
+    for ((field, section), slots) in fields.zip(info.plt_sections()).zip(module.plt_slots) {
+        let (Some(at), true) = (writer.at(field), section != 0) else { continue };
+        let word = writer.words.size();
+        writer.raw_pointer(at, headers.wrapping_add(size.wrapping_mul(section as u64)));
+        if slots > 0 {
+            writer.raw_pointer(at.wrapping_add(word), info.section_addr(section));
+            writer.raw_u32(at.wrapping_add(2 * word), slots as u64);
+        }
+    }
+}
+
 fn live(writer: &mut Writer<'_>, module: &Module) {
     writer.u32(Field::State, module.state as u64);
     writer.u32(Field::Refcnt, module.refcnt as u32 as u64);

@@ -94,6 +94,11 @@ pub struct LoadInfo<'data> {
 }
 
 impl<'data> LoadInfo<'data> {
+    /// ARM: sections `.plt` and `.init.plt`, once `module_frob_arch_sections` has found them; 0 without.
+    pub fn plt_sections(&self) -> [usize; 2] {
+        self.arm.sections
+    }
+
     /// `setup_load_info()`: finds the sections that the loader knows by name.
     ///
     /// `copy_base` is the address of the temporary copy of the file. `use_versions` is false when the caller asked to

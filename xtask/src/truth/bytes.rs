@@ -44,7 +44,7 @@ const ARM_FIELDS: Fields = &[
     (136, 4, "module.holders_dir"),
     (276, 28, "module.core_layout.mtn"),
     (324, 28, "module.init_layout.mtn"),
-    (352, 36, "module.arch (unwind tables, PLT headers)"),
+    (352, 12, "module.arch unwind tables"),
     (396, 8, "module.bug_list"),
     (428, 8, "module.sect_attrs, notes_attrs"),
     (436, 4, "module.args"),
