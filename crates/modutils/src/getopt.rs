@@ -8,30 +8,55 @@ use std::os::unix::ffi::OsStrExt;
 /// One option.
 #[derive(Clone, Copy, Debug)]
 pub struct Spec {
-    /// What the command knows it by: its letter, or any other byte if it has only a long form.
+    /// What the command knows it by: its letter, or any other byte if it has only a long form. Two long forms of one
+    /// thing have the same key.
     pub key: u8,
     /// It has a one-letter form, which is the key.
     pub short: bool,
-    /// The long form.
+    /// The long form; empty if there is none.
     pub long: &'static str,
-    /// It has a value.
-    pub value: bool,
+    /// What its value is called in the help; `None` if it has none.
+    pub value: Option<&'static str>,
+    /// What it does, for the help; lines after the first are indented there. Empty: known for compatibility and not
+    /// shown.
+    pub help: &'static str,
 }
 
 impl Spec {
     /// An option without a value, in both forms.
-    pub const fn flag(key: u8, long: &'static str) -> Spec {
-        Spec { key, short: true, long, value: false }
+    pub const fn flag(key: u8, long: &'static str, help: &'static str) -> Spec {
+        Spec { key, short: true, long, value: None, help }
     }
 
     /// An option with a value, in both forms.
-    pub const fn with_value(key: u8, long: &'static str) -> Spec {
-        Spec { key, short: true, long, value: true }
+    pub const fn with_value(key: u8, long: &'static str, value: &'static str, help: &'static str) -> Spec {
+        Spec { key, short: true, long, value: Some(value), help }
     }
 
-    /// An option without a value that has only a long form.
-    pub const fn long_flag(key: u8, long: &'static str) -> Spec {
-        Spec { key, short: false, long, value: false }
+    /// The same option without its letter.
+    pub const fn only_long(self) -> Spec {
+        Spec { short: false, ..self }
+    }
+
+    /// The same option, not shown in the help.
+    pub const fn hidden(self) -> Spec {
+        Spec { help: "", ..self }
+    }
+
+    /// How the help names it: `-F, --field=FIELD`.
+    pub fn forms(&self) -> String {
+        let short = if self.short { format!("-{}", char::from(self.key)) } else { "   ".into() };
+        let (joint, long) = match (self.short, self.long) {
+            (_, "") => ("", String::new()),
+            (true, long) => (", ", format!("--{long}")),
+            (false, long) => (" ", format!("--{long}")),
+        };
+        let value = match self.value {
+            Some(value) if self.long.is_empty() => format!(" {value}"),
+            Some(value) => format!("={value}"),
+            None => String::new(),
+        };
+        format!("{short}{joint}{long}{value}")
     }
 }
 
@@ -78,7 +103,7 @@ impl<'a> Getopt<'a> {
             return Err(quoted(b"invalid option -- ", &[letter], b""));
         };
         let mut value = OsStr::new("");
-        if spec.value {
+        if spec.value.is_some() {
             value = match std::mem::take(&mut self.letters) {
                 [] => self
                     .rest
@@ -93,8 +118,8 @@ impl<'a> Getopt<'a> {
     fn long(&mut self, text: &'a [u8]) -> Result<Opt<'a>, Message> {
         let equals = text.iter().position(|&byte| byte == b'=');
         let (name, attached) = text.split_at(equals.unwrap_or(text.len()));
-        let named = |spec: &&Spec| spec.long.as_bytes().starts_with(name);
-        let exact = self.specs.iter().find(|spec| spec.long.as_bytes() == name);
+        let named = |spec: &&Spec| !spec.long.is_empty() && spec.long.as_bytes().starts_with(name);
+        let exact = self.specs.iter().find(|spec| !name.is_empty() && spec.long.as_bytes() == name);
         let spec = match exact {
             Some(spec) => spec,
             None => {
@@ -109,7 +134,7 @@ impl<'a> Getopt<'a> {
             }
         };
         let long = [b"--", spec.long.as_bytes()].concat();
-        let value = match (spec.value, attached.split_first()) {
+        let value = match (spec.value.is_some(), attached.split_first()) {
             (false, None) => OsStr::new(""),
             (false, Some(_)) => return Err(quoted(b"option ", &long, b" doesn't allow an argument")),
             (true, Some((_, value))) => OsStr::from_bytes(value),
@@ -166,11 +191,11 @@ mod tests {
     use super::*;
 
     const SPECS: &[Spec] = &[
-        Spec::flag(b'a', "author"),
-        Spec::flag(b'f', "force"),
-        Spec::long_flag(1, "force-modversion"),
-        Spec::long_flag(2, "force-vermagic"),
-        Spec::with_value(b'F', "field"),
+        Spec::flag(b'a', "author", ""),
+        Spec::flag(b'f', "force", ""),
+        Spec::flag(1, "force-modversion", "").only_long(),
+        Spec::flag(2, "force-vermagic", "").only_long(),
+        Spec::with_value(b'F', "field", "FIELD", ""),
     ];
 
     /// Options as `key=value`, then what is wrong, then the operands.
@@ -195,6 +220,15 @@ mod tests {
         assert_eq!(operands, ["x", "-", "-a", "--b"]);
         let (found, operands) = all(&["-a", "x", "-f", "--"], true);
         assert_eq!((found, operands), (vec!["a=".into()], vec!["x".into(), "-f".into(), "--".into()]));
+    }
+
+    #[test]
+    fn forms_as_the_help_shows_them() {
+        let forms = |spec: Spec| spec.forms();
+        assert_eq!(forms(Spec::flag(b'a', "author", "")), "-a, --author");
+        assert_eq!(forms(Spec::with_value(b'F', "field", "FIELD", "")), "-F, --field=FIELD");
+        assert_eq!(forms(Spec::flag(1, "json", "").only_long()), "    --json");
+        assert_eq!(forms(Spec::with_value(b'P', "", "CHAR", "")), "-P CHAR");
     }
 
     #[test]

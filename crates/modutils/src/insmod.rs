@@ -17,7 +17,8 @@ use lkm_tree::file::LIMIT;
 
 use crate::Context;
 use crate::Style;
-use crate::getopt::Getopt;
+use crate::command;
+use crate::command::Command;
 use crate::getopt::Spec;
 
 mod busybox;
@@ -27,57 +28,48 @@ mod force;
 const MODVERSION: u8 = 1;
 const VERMAGIC: u8 = 2;
 
-const OPTIONS: &[Spec] = &[
-    Spec::flag(b'f', "force"),
-    Spec::long_flag(MODVERSION, "force-modversion"),
-    Spec::long_flag(VERMAGIC, "force-vermagic"),
-    Spec::flag(b's', "syslog"),
-    Spec::flag(b'v', "verbose"),
-    Spec::flag(b'V', "version"),
-    Spec::flag(b'h', "help"),
-];
+pub(crate) const COMMAND: Command = Command {
+    name: "insmod",
+    about: "load a module from a file",
+    synopsis: &["[options] filename [name=value ...]"],
+    description: "Gives the module in a file to the running kernel. The kernel opens and, where it can, unpacks the file itself
+(finit_module); otherwise it is read, unpacked by its magic number (gzip, xz, zstd) and handed over (init_module).
 
-const HELP: &str = "Usage:
-\tinsmod [options] filename [args]
-Options:
-\t-f, --force             both of the following
-\t    --force-modversion  load even if versions of symbols differ
-\t    --force-vermagic    load even if it was built for another kernel
-\t-s, --syslog            print to syslog, not stderr
-\t-v, --verbose           enables more messages
-\t-V, --version           show version
-\t-h, --help              show this help
-";
+What follows the file name are parameters of the module; a value with blanks is quoted for the kernel.
+
+The exit code is 0 if the module was loaded, 1 otherwise. With MODUTILS_STYLE=busybox in the environment it behaves as
+the insmod of busybox: no options, a second try by init_module after any failure, the errno as exit code.",
+    options: OPTIONS,
+    run,
+};
+
+const OPTIONS: &[Spec] = &[
+    Spec::flag(b'f', "force", "both of the following"),
+    Spec::flag(MODVERSION, "force-modversion", "load even if versions of symbols differ").only_long(),
+    Spec::flag(VERMAGIC, "force-vermagic", "load even if it was built for another kernel").only_long(),
+    command::SYSLOG,
+    command::VERBOSE,
+    command::VERSION,
+    command::HELP,
+];
 
 pub(crate) fn run(context: &mut Context<'_>, args: &[OsString]) -> u8 {
     if context.style == Style::Busybox {
         return busybox::run(context, args);
     }
+    let parsed = match COMMAND.parse(context, args) {
+        Ok(parsed) => parsed,
+        Err(code) => return code,
+    };
     let mut flags = InitFlags::empty();
-    let mut options = Getopt::new(OPTIONS, args, context.posix);
-    for option in options.by_ref() {
-        match option.map(|option| option.key) {
-            Ok(b'f') => flags |= InitFlags::IGNORE_MODVERSIONS | InitFlags::IGNORE_VERMAGIC,
-            Ok(MODVERSION) => flags |= InitFlags::IGNORE_MODVERSIONS,
-            Ok(VERMAGIC) => flags |= InitFlags::IGNORE_VERMAGIC,
-            Ok(b's') => context.use_syslog(),
-            Ok(b'v') => context.set_verbose(),
-            Ok(b'V') => {
-                context.version();
-                return 0;
-            }
-            Ok(_) => {
-                context.print(HELP.as_bytes());
-                return 0;
-            }
-            Err(message) => {
-                context.complain_bytes(&[context.program(), b": ", &message].concat());
-                return 1;
-            }
-        }
+    for option in parsed.options {
+        flags |= match option.key {
+            MODVERSION => InitFlags::IGNORE_MODVERSIONS,
+            VERMAGIC => InitFlags::IGNORE_VERMAGIC,
+            _ => InitFlags::IGNORE_MODVERSIONS | InitFlags::IGNORE_VERMAGIC,
+        };
     }
-    let operands = options.operands();
-    let Some((path, parameters)) = operands.split_first() else {
+    let Some((path, parameters)) = parsed.operands.split_first() else {
         context.error(&[b"missing filename."]);
         return 1;
     };

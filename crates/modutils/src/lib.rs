@@ -11,6 +11,7 @@
 use std::ffi::OsString;
 use std::os::unix::ffi::OsStrExt;
 
+mod command;
 mod context;
 pub mod getopt;
 mod insmod;
@@ -22,23 +23,13 @@ mod sparse;
 #[cfg(test)]
 mod testing;
 
+pub use command::Command;
 pub use context::Context;
 pub use context::Style;
 pub use path::module_name;
 
-/// One command: its name, what it is for, and its function from arguments to exit code.
-struct Command {
-    name: &'static str,
-    about: &'static str,
-    run: fn(&mut Context<'_>, &[OsString]) -> u8,
-}
-
-const COMMANDS: &[Command] = &[
-    Command { name: "insmod", about: "load a module from a file", run: insmod::run },
-    Command { name: "rmmod", about: "unload modules", run: rmmod::run },
-    Command { name: "lsmod", about: "list the loaded modules", run: lsmod::run },
-    Command { name: "modinfo", about: "show what a module file says of itself", run: modinfo::run },
-];
+/// The commands, in the order in which they are listed.
+pub const COMMANDS: &[Command] = &[insmod::COMMAND, rmmod::COMMAND, lsmod::COMMAND, modinfo::COMMAND];
 
 /// Runs the command that the first argument names, by its last path component, or, if that is none, the second.
 /// Gives the exit code.

@@ -5,26 +5,27 @@ use std::ffi::OsString;
 use serde::Serialize;
 
 use crate::Context;
-use crate::getopt::Getopt;
+use crate::command;
+use crate::command::Command;
 use crate::getopt::Spec;
 
-const OPTIONS: &[Spec] = &[
-    Spec::long_flag(b'j', "json"),
-    Spec::flag(b's', "syslog"),
-    Spec::flag(b'v', "verbose"),
-    Spec::flag(b'V', "version"),
-    Spec::flag(b'h', "help"),
-];
+pub(crate) const COMMAND: Command = Command {
+    name: "lsmod",
+    about: "list the loaded modules",
+    synopsis: &["[options]"],
+    description: "Prints the loaded modules with their sizes in bytes, how often each is used, and by which modules, from one read of
+/proc/modules.",
+    options: OPTIONS,
+    run,
+};
 
-const HELP: &str = "Usage:
-\tlsmod [options]
-Options:
-\t    --json        a JSON array, with state, address and taints
-\t-s, --syslog      print to syslog, not stderr
-\t-v, --verbose     enables more messages
-\t-V, --version     show version
-\t-h, --help        show this help
-";
+const OPTIONS: &[Spec] = &[
+    Spec::flag(b'j', "json", "a JSON array, with state, address and taints").only_long(),
+    command::SYSLOG,
+    command::VERBOSE,
+    command::VERSION,
+    command::HELP,
+];
 
 /// A line of `/proc/modules`.
 #[derive(Debug, PartialEq, Eq, Serialize)]
@@ -74,28 +75,12 @@ impl<'a> Loaded<'a> {
 }
 
 pub(crate) fn run(context: &mut Context<'_>, args: &[OsString]) -> u8 {
-    let mut json = false;
-    let mut options = Getopt::new(OPTIONS, args, context.posix);
-    for option in options.by_ref() {
-        match option.map(|option| option.key) {
-            Ok(b'j') => json = true,
-            Ok(b's') => context.use_syslog(),
-            Ok(b'v') => context.set_verbose(),
-            Ok(b'V') => {
-                context.version();
-                return 0;
-            }
-            Ok(_) => {
-                context.print(HELP.as_bytes());
-                return 0;
-            }
-            Err(message) => {
-                context.complain_bytes(&[context.program(), b": ", &message].concat());
-                return 1;
-            }
-        }
-    }
-    if !options.operands().is_empty() {
+    let parsed = match COMMAND.parse(context, args) {
+        Ok(parsed) => parsed,
+        Err(code) => return code,
+    };
+    let json = !parsed.options.is_empty();
+    if !parsed.operands.is_empty() {
         context.complain_bytes(&[b"Usage: ", context.program()].concat());
         return 1;
     }

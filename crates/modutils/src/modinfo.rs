@@ -10,7 +10,8 @@ use lkm_module::Errno;
 use lkm_module::signature::SignerInfo;
 
 use crate::Context;
-use crate::getopt::Getopt;
+use crate::command;
+use crate::command::Command;
 use crate::getopt::Opt;
 use crate::getopt::Spec;
 use crate::module_name;
@@ -25,33 +26,27 @@ use params::Params;
 
 const JSON: u8 = 1;
 
-const OPTIONS: &[Spec] = &[
-    Spec::flag(b'a', "author"),
-    Spec::flag(b'd', "description"),
-    Spec::flag(b'l', "license"),
-    Spec::flag(b'p', "parameters"),
-    Spec::flag(b'n', "filename"),
-    Spec::flag(b'0', "null"),
-    Spec::with_value(b'F', "field"),
-    Spec::long_flag(JSON, "json"),
-    Spec::flag(b'V', "version"),
-    Spec::flag(b'h', "help"),
-];
+pub(crate) const COMMAND: Command = Command {
+    name: "modinfo",
+    about: "show what a module says of itself",
+    synopsis: &["[options] filename ..."],
+    description: "Prints what modules say of themselves: author, licence, description, dependencies, parameters, signature.",
+    options: OPTIONS,
+    run,
+};
 
-const HELP: &str = "Usage:
-\tmodinfo [options] filename ...
-Options:
-\t-a, --author                Print only 'author'
-\t-d, --description           Print only 'description'
-\t-l, --license               Print only 'license'
-\t-p, --parameters            Print only 'parm'
-\t-n, --filename              Print only 'filename'
-\t-0, --null                  Use \\0 instead of \\n
-\t-F, --field=FIELD           Print only provided FIELD
-\t    --json                  A JSON array with an object for each file
-\t-V, --version               Show version
-\t-h, --help                  Show this help
-";
+const OPTIONS: &[Spec] = &[
+    Spec::flag(b'a', "author", "print only 'author'"),
+    Spec::flag(b'd', "description", "print only 'description'"),
+    Spec::flag(b'l', "license", "print only 'license'"),
+    Spec::flag(b'p', "parameters", "print only 'parm'"),
+    Spec::flag(b'n', "filename", "print only 'filename'"),
+    Spec::flag(b'0', "null", "end each value with a zero byte, not a newline"),
+    Spec::with_value(b'F', "field", "FIELD", "print only this field"),
+    Spec::flag(JSON, "json", "a JSON array with an object for each file").only_long(),
+    command::VERSION,
+    command::HELP,
+];
 
 /// What is printed and how.
 #[derive(Clone, Copy)]
@@ -68,15 +63,11 @@ type Field<'a> = (&'a [u8], Cow<'a, [u8]>);
 pub(crate) fn run(context: &mut Context<'_>, args: &[OsString]) -> u8 {
     let mut request = Request { field: None, separator: b'\n' };
     let mut json = false;
-    let mut options = Getopt::new(OPTIONS, args, context.posix);
-    for option in options.by_ref() {
-        let Opt { key, value } = match option {
-            Ok(option) => option,
-            Err(message) => {
-                context.complain_bytes(&[context.program(), b": ", &message].concat());
-                return 1;
-            }
-        };
+    let parsed = match COMMAND.parse(context, args) {
+        Ok(parsed) => parsed,
+        Err(code) => return code,
+    };
+    for Opt { key, value } in parsed.options {
         match key {
             b'a' => request.field = Some(b"author"),
             b'd' => request.field = Some(b"description"),
@@ -85,18 +76,10 @@ pub(crate) fn run(context: &mut Context<'_>, args: &[OsString]) -> u8 {
             b'n' => request.field = Some(b"filename"),
             b'F' => request.field = Some(value.as_bytes()),
             b'0' => request.separator = 0,
-            JSON => json = true,
-            b'V' => {
-                context.version();
-                return 0;
-            }
-            _ => {
-                context.print(HELP.as_bytes());
-                return 0;
-            }
+            _ => json = true,
         }
     }
-    let files = options.operands();
+    let files = parsed.operands;
     if files.is_empty() {
         context.error(&[b"missing module or filename."]);
         return 1;

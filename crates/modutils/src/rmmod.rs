@@ -9,54 +9,44 @@ use lkm_module::Errno;
 use lkm_syscall::DeleteFlags;
 
 use crate::Context;
-use crate::getopt::Getopt;
+use crate::command;
+use crate::command::Command;
 use crate::getopt::Spec;
 use crate::module_name;
 use crate::path::base_name;
 
+pub(crate) const COMMAND: Command = Command {
+    name: "rmmod",
+    about: "unload modules",
+    synopsis: &["[options] modulename ..."],
+    description: "Unloads modules, named by their names or by their files, after asking why the kernel would refuse: the module is
+not loaded, built in, or in use, and by whom. One that stays does not keep the others from being unloaded; the exit
+code is 0 only if all of them are gone.",
+    options: OPTIONS,
+    run,
+};
+
 const OPTIONS: &[Spec] = &[
-    Spec::flag(b'f', "force"),
-    Spec::flag(b's', "syslog"),
-    Spec::flag(b'v', "verbose"),
-    Spec::flag(b'V', "version"),
-    Spec::flag(b'h', "help"),
+    Spec::flag(
+        b'f',
+        "force",
+        "unloads a module that is in use or has no exit\nfunction, if the kernel was built to allow it.\n\
+         The machine may crash: DANGEROUS",
+    ),
+    command::SYSLOG,
+    command::VERBOSE,
+    command::VERSION,
+    command::HELP,
 ];
 
-const HELP: &str = "Usage:
-\trmmod [options] modulename ...
-Options:
-\t-f, --force       unloads a module that is in use or has no exit
-\t                  function, if the kernel was built to allow it.
-\t                  The machine may crash: DANGEROUS
-\t-s, --syslog      print to syslog, not stderr
-\t-v, --verbose     enables more messages
-\t-V, --version     show version
-\t-h, --help        show this help
-";
-
 pub(crate) fn run(context: &mut Context<'_>, args: &[OsString]) -> u8 {
-    let mut flags = DeleteFlags::NONBLOCK;
-    let mut options = Getopt::new(OPTIONS, args, context.posix);
-    for option in options.by_ref() {
-        match option.map(|option| option.key) {
-            Ok(b'f') => flags |= DeleteFlags::FORCE,
-            Ok(b's') => context.use_syslog(),
-            Ok(b'v') => context.set_verbose(),
-            Ok(b'V') => {
-                context.version();
-                return 0;
-            }
-            Ok(_) => {
-                context.print(HELP.as_bytes());
-                return 0;
-            }
-            Err(message) => {
-                context.complain_bytes(&[context.program(), b": ", &message].concat());
-                return 1;
-            }
-        }
-    }
-    let names = options.operands();
+    let parsed = match COMMAND.parse(context, args) {
+        Ok(parsed) => parsed,
+        Err(code) => return code,
+    };
+    let force = if parsed.options.is_empty() { DeleteFlags::empty() } else { DeleteFlags::FORCE };
+    let flags = DeleteFlags::NONBLOCK | force;
+    let names = parsed.operands;
     if names.is_empty() {
         context.error(&[b"missing module name."]);
         return 1;
