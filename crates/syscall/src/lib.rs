@@ -11,8 +11,11 @@ use std::fs::File;
 use bitflags::bitflags;
 use lkm_module::Errno;
 
+mod kmsg;
 mod live;
 
+pub use kmsg::LogMark;
+pub use kmsg::LogRecord;
 pub use live::Live;
 
 bitflags! {
@@ -74,4 +77,28 @@ pub trait Syscalls: Debug {
 
     /// The kernel's release, as `uname -r` prints it.
     fn release(&self) -> Vec<u8>;
+
+    /// The kernel's architecture, as `uname -m` prints it; empty if it is not known.
+    fn machine(&self) -> Vec<u8> {
+        Vec::new()
+    }
+
+    /// A file of the kernel, by its whole path below `/proc` or `/sys`. It is what explanations look things up in;
+    /// a kernel without the file gives `ENOENT`.
+    fn kernel_file(&self, path: &str) -> Result<Vec<u8>, Errno> {
+        let _ = path;
+        Err(Errno::ENOENT)
+    }
+
+    /// The end of the kernel's log, to be taken before a call whose messages are wanted. It never fails: why the log
+    /// cannot be read is told by [`Syscalls::log_since`]. Taking it costs two system calls at most.
+    fn log_mark(&self) -> LogMark {
+        LogMark::unreadable(Errno::ENOSYS)
+    }
+
+    /// What the kernel logged after the mark was taken, oldest first. Lines that processes wrote into the log are left
+    /// out, and where the kernel says which task each line is from (`CONFIG_PRINTK_CALLER`), so are those of others.
+    fn log_since(&self, mark: LogMark) -> Result<Vec<LogRecord>, Errno> {
+        Err(mark.error().unwrap_or(Errno::ENOSYS))
+    }
 }

@@ -13,7 +13,10 @@ use lkm_module::Errno;
 
 use crate::DeleteFlags;
 use crate::InitFlags;
+use crate::LogMark;
+use crate::LogRecord;
 use crate::Syscalls;
+use crate::kmsg;
 
 /// The kernel that runs this program, asked by system calls and through `/proc` and `/sys`.
 #[derive(Clone, Copy, Debug, Default)]
@@ -61,6 +64,22 @@ impl Syscalls for Live {
     fn release(&self) -> Vec<u8> {
         rustix::system::uname().release().to_bytes().to_vec()
     }
+
+    fn machine(&self) -> Vec<u8> {
+        rustix::system::uname().machine().to_bytes().to_vec()
+    }
+
+    fn kernel_file(&self, path: &str) -> Result<Vec<u8>, Errno> {
+        std::fs::read(path).map_err(io_errno)
+    }
+
+    fn log_mark(&self) -> LogMark {
+        kmsg::mark()
+    }
+
+    fn log_since(&self, mark: LogMark) -> Result<Vec<LogRecord>, Errno> {
+        kmsg::since(mark)
+    }
 }
 
 /// The module's directory in sysfs; `None` for what cannot be a module's name.
@@ -77,7 +96,7 @@ fn line(path: &Path) -> Result<Vec<u8>, Errno> {
     Ok(bytes)
 }
 
-fn errno(error: rustix::io::Errno) -> Errno {
+pub(crate) fn errno(error: rustix::io::Errno) -> Errno {
     u16::try_from(error.raw_os_error()).map_or(Errno::EIO, Errno::from_raw)
 }
 
