@@ -2,10 +2,13 @@
 
 use std::ffi::OsStr;
 use std::fmt;
+use std::io;
 use std::io::Write;
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::net::UnixDatagram;
 
+use lkm_module::Errno;
+use lkm_syscall::LogMark;
 use lkm_syscall::Syscalls;
 
 use crate::path::base_name;
@@ -35,7 +38,11 @@ pub struct Context<'a> {
     pub posix: bool,
     /// The directory with a directory for each kernel release.
     pub module_root: &'a str,
+    /// Refusals are explained behind their messages.
+    pub explain: bool,
     program: Vec<u8>,
+    /// What first went wrong with standard output; nothing more is written to it.
+    failure: Option<io::Error>,
     syslog: Option<UnixDatagram>,
     verbose: bool,
 }
@@ -66,7 +73,9 @@ impl<'a> Context<'a> {
             style: Style::Kmod,
             posix: false,
             module_root: "/lib/modules",
+            explain: true,
             program: Vec::new(),
+            failure: None,
             syslog: None,
             verbose: false,
         }
@@ -92,9 +101,39 @@ impl<'a> Context<'a> {
         self.syslog = socket.ok();
     }
 
-    /// Writes to standard output. What cannot be written shows when it is flushed at the end.
+    /// Writes to standard output. What cannot be written shows in [`Context::finish`].
     pub(crate) fn print(&mut self, bytes: &[u8]) {
-        let _ = self.out.write_all(bytes);
+        if self.failure.is_none() {
+            self.failure = self.out.write_all(bytes).err();
+        }
+    }
+
+    /// Nobody gets what is printed any more: a reader is gone, a disk is full.
+    pub(crate) fn output_failed(&self) -> bool {
+        self.failure.is_some()
+    }
+
+    fn flush(&mut self) {
+        if self.failure.is_none() {
+            self.failure = self.out.flush().err();
+        }
+    }
+
+    /// The exit code of a command that would have given `code`, if all that was printed has arrived.
+    pub(crate) fn finish(&mut self, code: u8) -> u8 {
+        /// What a shell says of a program that died of SIGPIPE.
+        const BROKEN_PIPE: u8 = 128 + 13;
+        self.flush();
+        match self.failure.take() {
+            None => code,
+            Some(error) if error.kind() == io::ErrorKind::BrokenPipe => BROKEN_PIPE,
+            Some(error) => {
+                let number = error.raw_os_error().and_then(|number| u16::try_from(number).ok());
+                let text = number.map_or("Input/output error", |number| Errno::from_raw(number).text());
+                self.error(&[b"could not write the output: ", text.as_bytes()]);
+                code.max(1)
+            }
+        }
     }
 
     /// A line on standard error as it is.
@@ -105,7 +144,7 @@ impl<'a> Context<'a> {
     /// A line on standard error as it is, whatever bytes it has.
     pub(crate) fn complain_bytes(&mut self, line: &[u8]) {
         // On a terminal the two outputs appear in the order in which they were written.
-        let _ = self.out.flush();
+        self.flush();
         let _ = self.err.write_all(&[line, b"\n"].concat());
     }
 
@@ -119,6 +158,20 @@ impl<'a> Context<'a> {
         if self.verbose {
             self.log(Priority::Info, b"INFO: ", &parts.concat());
         }
+    }
+
+    /// A line of explanation behind an error, or a message of its own in the system log.
+    pub(crate) fn detail(&mut self, label: &str, text: &str) {
+        if self.syslog.is_some() {
+            self.log(Priority::Error, b"", format!("{label}: {text}").as_bytes());
+        } else {
+            self.complain(&format!("  {label}: {text}"));
+        }
+    }
+
+    /// The end of the kernel's log, taken before a call that may be refused; `None` if refusals are not explained.
+    pub(crate) fn log_mark(&self) -> Option<LogMark> {
+        self.explain.then(|| self.kernel.log_mark())
     }
 
     fn log(&mut self, priority: Priority, prefix: &[u8], text: &[u8]) {

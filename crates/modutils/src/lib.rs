@@ -13,10 +13,12 @@ use std::os::unix::ffi::OsStrExt;
 
 mod command;
 mod context;
+mod explain;
 pub mod getopt;
 mod insmod;
 mod lsmod;
 mod modinfo;
+mod output;
 mod path;
 mod rmmod;
 mod sparse;
@@ -26,6 +28,7 @@ mod testing;
 pub use command::Command;
 pub use context::Context;
 pub use context::Style;
+pub use output::Output;
 pub use path::module_name;
 
 /// The commands, in the order in which they are listed.
@@ -36,7 +39,7 @@ pub const COMMANDS: &[Command] = &[insmod::COMMAND, rmmod::COMMAND, lsmod::COMMA
 pub fn run(context: &mut Context<'_>, args: &[OsString]) -> u8 {
     let code = dispatch(context, args);
     // What cannot be written is a failure even if everything else went well.
-    if context.out.flush().is_err() { code.max(1) } else { code }
+    context.finish(code)
 }
 
 fn dispatch(context: &mut Context<'_>, args: &[OsString]) -> u8 {
