@@ -96,6 +96,17 @@ pub struct Blacklist {
     pub origin: Origin,
 }
 
+/// `deny MODULE`: the module is not loaded, whoever asks for it.
+///
+/// kmod does not know this word and passes such a line over with a message.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Deny {
+    /// A shell pattern for the module's name.
+    pub pattern: Vec<u8>,
+    /// Where it was said.
+    pub origin: Origin,
+}
+
 /// `softdep MODULE pre: NAME ... post: NAME ...`
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SoftDependency {
@@ -185,6 +196,8 @@ pub struct Config {
     pub remove: Vec<Command>,
     /// `blacklist` lines and what `modprobe.blacklist=` lists.
     pub blacklist: Vec<Blacklist>,
+    /// `deny` lines.
+    pub deny: Vec<Deny>,
     /// `softdep` lines.
     pub soft_dependencies: Vec<SoftDependency>,
     /// `weakdep` lines.
@@ -230,12 +243,12 @@ impl Config {
     }
 
     /// The `alias` lines whose pattern matches a name.
-    pub fn aliases_of<'a>(&'a self, name: &'a [u8]) -> impl Iterator<Item = &'a Alias> {
+    pub fn aliases_of<'a>(&'a self, name: &[u8]) -> impl Iterator<Item = &'a Alias> {
         self.aliases.iter().filter(move |alias| fnmatch(&alias.pattern, name))
     }
 
     /// The `options` lines for exactly this name, all of which count.
-    pub fn options_of<'a>(&'a self, name: &'a [u8]) -> impl Iterator<Item = &'a Options> {
+    pub fn options_of<'a>(&'a self, name: &[u8]) -> impl Iterator<Item = &'a Options> {
         self.options.iter().filter(move |line| line.module == name)
     }
 
@@ -255,13 +268,18 @@ impl Config {
         self.blacklist.iter().find(|line| line.module == name)
     }
 
+    /// The line that denies a module: the first one that matches.
+    pub fn denied(&self, name: &[u8]) -> Option<&Deny> {
+        self.deny.iter().find(|line| fnmatch(&line.pattern, name))
+    }
+
     /// The `softdep` lines that match a module. kmod heeds the first of them only.
-    pub fn soft_dependencies_of<'a>(&'a self, name: &'a [u8]) -> impl Iterator<Item = &'a SoftDependency> {
+    pub fn soft_dependencies_of<'a>(&'a self, name: &[u8]) -> impl Iterator<Item = &'a SoftDependency> {
         self.soft_dependencies.iter().filter(move |line| fnmatch(&line.pattern, name))
     }
 
     /// The `weakdep` lines that match a module. kmod heeds the first of them only.
-    pub fn weak_dependencies_of<'a>(&'a self, name: &'a [u8]) -> impl Iterator<Item = &'a WeakDependency> {
+    pub fn weak_dependencies_of<'a>(&'a self, name: &[u8]) -> impl Iterator<Item = &'a WeakDependency> {
         self.weak_dependencies.iter().filter(move |line| fnmatch(&line.pattern, name))
     }
 }

@@ -4,6 +4,7 @@ use super::Alias;
 use super::Blacklist;
 use super::Command;
 use super::Config;
+use super::Deny;
 use super::Options;
 use super::Origin;
 use super::Problem;
@@ -95,6 +96,7 @@ fn add_statement(config: &mut Config, origin: &Origin, keyword: &[u8], mut rest:
             config.aliases.push(Alias { pattern: name, module, origin });
         }
         b"blacklist" => config.blacklist.push(Blacklist { module: name, origin }),
+        b"deny" => config.deny.push(Deny { pattern: name, origin }),
         b"options" => config.options.push(Options::new(name, tail()?, origin)),
         b"install" => config.install.push(Command { pattern: name, command: tail()?, origin }),
         b"remove" => config.remove.push(Command { pattern: name, command: tail()?, origin }),
