@@ -45,6 +45,7 @@ pub struct Context<'a> {
     failure: Option<io::Error>,
     syslog: Option<UnixDatagram>,
     verbose: bool,
+    quiet: bool,
 }
 
 impl fmt::Debug for Context<'_> {
@@ -59,7 +60,9 @@ impl fmt::Debug for Context<'_> {
 /// How grave a message is, as in `syslog`.
 #[derive(Clone, Copy)]
 enum Priority {
+    Fatal = 2,
     Error = 3,
+    Warning = 4,
     Info = 6,
 }
 
@@ -78,6 +81,7 @@ impl<'a> Context<'a> {
             failure: None,
             syslog: None,
             verbose: false,
+            quiet: false,
         }
     }
 
@@ -93,6 +97,17 @@ impl<'a> Context<'a> {
     /// Messages also tell what is done.
     pub(crate) fn set_verbose(&mut self) {
         self.verbose = true;
+    }
+
+    /// Whether messages tell what is done.
+    pub(crate) fn is_verbose(&self) -> bool {
+        self.verbose
+    }
+
+    /// No messages and no explanations from here on.
+    pub(crate) fn set_quiet(&mut self) {
+        self.quiet = true;
+        self.explain = false;
     }
 
     /// Messages go to the system log from here on; without one they stay where they are.
@@ -153,6 +168,16 @@ impl<'a> Context<'a> {
         self.log(Priority::Error, b"ERROR: ", &parts.concat());
     }
 
+    /// An error that ends the command: `PROGRAM: FATAL: TEXT`.
+    pub(crate) fn fatal(&mut self, parts: &[&[u8]]) {
+        self.log(Priority::Fatal, b"FATAL: ", &parts.concat());
+    }
+
+    /// Something that went wrong while the command goes on: `PROGRAM: WARNING: TEXT`.
+    pub(crate) fn warning(&mut self, parts: &[&[u8]]) {
+        self.log(Priority::Warning, b"WARNING: ", &parts.concat());
+    }
+
     /// What is done, if it was asked for.
     pub(crate) fn info(&mut self, parts: &[&[u8]]) {
         if self.verbose {
@@ -176,6 +201,9 @@ impl<'a> Context<'a> {
 
     fn log(&mut self, priority: Priority, prefix: &[u8], text: &[u8]) {
         const DAEMON: u8 = 3 << 3;
+        if self.quiet {
+            return;
+        }
         let program = base_name(&self.program).to_vec();
         if let Some(syslog) = &self.syslog {
             let start = format!("<{}>", DAEMON | priority as u8);
