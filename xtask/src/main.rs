@@ -9,6 +9,7 @@ mod licences;
 mod packages;
 mod paths;
 mod process;
+mod sessions;
 mod setup;
 mod test;
 mod trees;
@@ -28,6 +29,7 @@ usage: cargo xtask COMMAND
     setup                 install what is missing for all of this
     fixtures [--bless]    rebuild the fixture modules and compare (or replace) the committed ones
     truth                 hold the loader against real kernels under QEMU
+    sessions              hold the commands against kmod's and busybox's on real kernels
     bench                 the table of costs
 
 Each command installs what it needs. Downloads are kept in .cache, or where LKM_CACHE says.";
@@ -59,6 +61,10 @@ fn run(arguments: &[String]) -> Result<()> {
         "truth" => {
             setup::run(&[Purpose::Truth])?;
             truth::main(rest).map_err(|error| Error::new(error.to_string()))
+        }
+        "sessions" => {
+            setup::run(&[Purpose::Sessions])?;
+            sessions::main(rest)
         }
         "bench" => bench::main(rest),
         "help" | "-h" | "--help" => {

@@ -39,6 +39,8 @@ pub(crate) enum Arch {
     Amd64,
     /// 32-bit ARM with hardware floating point.
     Armhf,
+    /// 64-bit ARM.
+    Arm64,
 }
 
 impl Arch {
@@ -47,6 +49,7 @@ impl Arch {
         match self {
             Arch::Amd64 => "amd64",
             Arch::Armhf => "armhf",
+            Arch::Arm64 => "arm64",
         }
     }
 }
@@ -66,6 +69,20 @@ impl Package {
     /// The package of that name and version.
     pub(crate) fn new(arch: Arch, name: impl Into<String>, version: impl Into<String>) -> Self {
         Self { arch, name: name.into(), version: version.into() }
+    }
+
+    /// The package in that version, or, if the archive has dropped it, in its newest: said aloud.
+    pub(crate) fn unpack_or_newest(&self) -> Result<PathBuf> {
+        let error = match self.unpack() {
+            Ok(root) => return Ok(root),
+            Err(error) => error,
+        };
+        let lists = Lists::open(self.arch)?;
+        let newest = lists.versions(&self.name)?.into_iter().find(|version| *version != self.version);
+        let Some(newest) = newest else { return Err(error) };
+        let newest = Package::new(self.arch, self.name.as_str(), newest);
+        println!("    {self} is not to be had; its newest version is taken: {newest}");
+        newest.unpack()
     }
 
     /// The verified .deb in the cache, fetched if it is not there.
@@ -174,6 +191,14 @@ pub(crate) const CLOUD_AMD64: Flavour = Flavour {
 /// Linux 6.1 for ARMv7 boards.
 pub(crate) const ARMMP: Flavour =
     Flavour { arch: Arch::Armhf, release: "6.1.0-50-armmp", version: "6.1.176-1", meta: "linux-image-armmp" };
+
+/// Linux 6.1 for virtual machines on 64-bit ARM.
+pub(crate) const CLOUD_ARM64: Flavour = Flavour {
+    arch: Arch::Arm64,
+    release: "6.1.0-56-cloud-arm64",
+    version: "6.1.192-2",
+    meta: "linux-image-cloud-arm64",
+};
 
 impl Flavour {
     /// The unpacked kernel: the pinned one, or the newest of its line, said aloud, when the archive has dropped that.

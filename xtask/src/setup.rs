@@ -25,14 +25,23 @@ pub(crate) enum Purpose {
     Fixtures,
     /// Real kernels under QEMU.
     Truth,
+    /// Sessions of the commands on real kernels.
+    Sessions,
     /// Benchmarks.
     Bench,
 }
 
 impl Purpose {
     /// Everything.
-    pub(crate) const ALL: &'static [Purpose] =
-        &[Purpose::Build, Purpose::Lint, Purpose::Test, Purpose::Fixtures, Purpose::Truth, Purpose::Bench];
+    pub(crate) const ALL: &'static [Purpose] = &[
+        Purpose::Build,
+        Purpose::Lint,
+        Purpose::Test,
+        Purpose::Fixtures,
+        Purpose::Truth,
+        Purpose::Sessions,
+        Purpose::Bench,
+    ];
 }
 
 /// How one sees that a package is there, however it came.
@@ -104,13 +113,13 @@ const NEEDS: &[Need] = &[
     Need {
         package: "kmod",
         sign: Sign::Program("depmod"),
-        purposes: &[Purpose::Test],
+        purposes: &[Purpose::Test, Purpose::Sessions],
         why: "makes and reads the indexes that ours are compared with",
     },
     Need {
         package: "debian-archive-keyring",
         sign: Sign::File("/usr/share/keyrings/debian-archive-keyring.gpg"),
-        purposes: &[Purpose::Fixtures, Purpose::Truth, Purpose::Bench],
+        purposes: &[Purpose::Fixtures, Purpose::Truth, Purpose::Sessions, Purpose::Bench],
         why: "verifies the Debian kernels that are fetched",
     },
     Need {
@@ -132,6 +141,18 @@ const NEEDS: &[Need] = &[
         why: "links the fixture modules for ARM",
     },
     Need {
+        package: "gcc-arm-linux-gnueabihf",
+        sign: Sign::Program("arm-linux-gnueabihf-gcc"),
+        purposes: &[Purpose::Sessions],
+        why: "links the commands for ARM",
+    },
+    Need {
+        package: "libc6-dev-armhf-cross",
+        sign: Sign::File("/usr/arm-linux-gnueabihf/lib/libc.a"),
+        purposes: &[Purpose::Sessions],
+        why: "is linked into the commands for ARM",
+    },
+    Need {
         package: "libelf1",
         sign: Sign::Library("libelf.so.1"),
         purposes: &[Purpose::Fixtures],
@@ -140,26 +161,26 @@ const NEEDS: &[Need] = &[
     Need {
         package: "xz-utils",
         sign: Sign::Program("xz"),
-        purposes: &[Purpose::Fixtures],
-        why: "packs a fixture",
+        purposes: &[Purpose::Fixtures, Purpose::Sessions],
+        why: "packs modules",
     },
     Need {
         package: "zstd",
         sign: Sign::Program("zstd"),
-        purposes: &[Purpose::Fixtures],
-        why: "packs a fixture",
+        purposes: &[Purpose::Fixtures, Purpose::Sessions],
+        why: "packs modules",
     },
     Need {
         package: "qemu-system-x86",
         sign: Sign::Program("qemu-system-x86_64"),
-        purposes: &[Purpose::Truth],
-        why: "boots the x86_64 kernel that the loader is compared with",
+        purposes: &[Purpose::Truth, Purpose::Sessions],
+        why: "boots the x86_64 kernel that the loader and the commands are compared with",
     },
     Need {
         package: "qemu-system-arm",
         sign: Sign::Program("qemu-system-arm"),
-        purposes: &[Purpose::Truth],
-        why: "boots the ARM kernel that the loader is compared with",
+        purposes: &[Purpose::Truth, Purpose::Sessions],
+        why: "boots the ARM kernel that the loader and the commands are compared with",
     },
     Need {
         package: "valgrind",
@@ -173,24 +194,24 @@ const NEEDS: &[Need] = &[
 struct Part {
     kind: &'static str,
     name: &'static str,
-    purpose: Purpose,
+    purposes: &'static [Purpose],
     why: &'static str,
 }
 
 const PARTS: &[Part] = &[
-    Part { kind: "component", name: "rustfmt", purpose: Purpose::Lint, why: "checks the formatting" },
-    Part { kind: "component", name: "clippy", purpose: Purpose::Lint, why: "checks for common mistakes" },
+    Part { kind: "component", name: "rustfmt", purposes: &[Purpose::Lint], why: "checks the formatting" },
+    Part { kind: "component", name: "clippy", purposes: &[Purpose::Lint], why: "checks for common mistakes" },
     Part {
         kind: "target",
         name: "x86_64-unknown-linux-musl",
-        purpose: Purpose::Truth,
-        why: "the program that runs inside the x86_64 kernel",
+        purposes: &[Purpose::Truth, Purpose::Sessions],
+        why: "the programs that run inside the x86_64 kernel",
     },
     Part {
         kind: "target",
         name: "armv7-unknown-linux-gnueabihf",
-        purpose: Purpose::Truth,
-        why: "the program that runs inside the ARM kernel",
+        purposes: &[Purpose::Truth, Purpose::Sessions],
+        why: "the programs that run inside the ARM kernel",
     },
 ];
 
@@ -202,7 +223,7 @@ pub(crate) fn run(purposes: &[Purpose]) -> Result<()> {
     if !missing.is_empty() {
         install(&missing)?;
     }
-    let parts: Vec<&Part> = PARTS.iter().filter(|part| purposes.contains(&part.purpose)).collect();
+    let parts: Vec<&Part> = PARTS.iter().filter(|part| asked(part.purposes)).collect();
     toolchain(&parts)
 }
 
@@ -348,7 +369,7 @@ mod tests {
         for purpose in Purpose::ALL {
             assert!(
                 NEEDS.iter().any(|need| need.purposes.contains(purpose))
-                    || PARTS.iter().any(|part| part.purpose == *purpose),
+                    || PARTS.iter().any(|part| part.purposes.contains(purpose)),
                 "{purpose:?}"
             );
         }

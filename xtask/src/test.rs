@@ -9,6 +9,7 @@ use crate::error::Result;
 use crate::fixtures;
 use crate::licences;
 use crate::process;
+use crate::sessions;
 use crate::setup;
 use crate::setup::Purpose;
 use crate::trees;
@@ -82,6 +83,12 @@ const STEPS: &[Step] = &[
         what: "real kernels made the same bytes",
         needs: &[Purpose::Truth],
         run: || truth::main(&[]).map(|()| Outcome::Passed).map_err(|error| Error::new(error.to_string())),
+    },
+    Step {
+        name: "sessions",
+        what: "on real kernels the commands do as kmod's and busybox's do",
+        needs: &[Purpose::Sessions],
+        run: || sessions::main(&[]).map(|()| Outcome::Passed),
     },
 ];
 

@@ -10,6 +10,7 @@ pub(crate) struct Cpio {
 const DIRECTORY: u32 = 0o040_755;
 const EXECUTABLE: u32 = 0o100_755;
 const DEVICE: u32 = 0o020_600;
+const LINK: u32 = 0o120_777;
 
 impl Cpio {
     /// Adds a directory; its parents must have been added before it.
@@ -20,6 +21,11 @@ impl Cpio {
     /// Adds a file that may be executed.
     pub(crate) fn file(&mut self, path: &str, contents: &[u8]) {
         self.entry(path, EXECUTABLE, (0, 0), contents);
+    }
+
+    /// Adds a symbolic link.
+    pub(crate) fn link(&mut self, path: &str, target: &str) {
+        self.entry(path, LINK, (0, 0), target.as_bytes());
     }
 
     /// Adds a character device.

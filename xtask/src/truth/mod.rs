@@ -3,18 +3,18 @@
 //! A kernel is stopped at the borders of its stages ([`capture`]), what it did is kept in the cache ([`store`]), and
 //! the loader repeats it at the same addresses and is held against it ([`compare`]).
 
-mod agent;
+pub(crate) mod agent;
 mod bytes;
 mod capture;
 mod compare;
 mod conformance;
-mod cpio;
+pub(crate) mod cpio;
 mod facts;
 mod gdb;
-mod guest;
+pub(crate) mod guest;
 mod memory;
 mod modules;
-mod qemu;
+pub(crate) mod qemu;
 mod qmp;
 mod replay;
 mod report;

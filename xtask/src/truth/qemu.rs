@@ -70,7 +70,7 @@ impl Machine {
     }
 
     /// The emulator and its arguments for the machine.
-    fn command(self) -> Command {
+    pub(crate) fn command(self) -> Command {
         let (program, board, processor, count) = match self {
             Machine::Pc | Machine::PcOff => ("qemu-system-x86_64", "pc", "qemu64", "1"),
             Machine::PcMax => ("qemu-system-x86_64", "pc", "max", "2"),
@@ -84,7 +84,7 @@ impl Machine {
     }
 
     /// Kernel command line: mostly no random addresses, messages on the first serial port, a crash ends the machine.
-    fn kernel_arguments(self) -> &'static str {
+    pub(crate) fn kernel_arguments(self) -> &'static str {
         match self {
             Machine::Pc | Machine::PcMax => "nokaslr console=ttyS0 panic=-1 oops=panic",
             Machine::PcOff => "nokaslr mitigations=off console=ttyS0 panic=-1 oops=panic",
