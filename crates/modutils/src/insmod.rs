@@ -153,7 +153,7 @@ fn insert(context: &mut Context<'_>, path: &OsStr, parameters: &[u8], flags: Ini
 
 fn kernel_unpacks(context: &Context<'_>, how: Compression) -> bool {
     let name: &[u8] = match how {
-        Compression::None => return false,
+        Compression::None | Compression::Lzma => return false,
         Compression::Gzip => b"gzip",
         Compression::Xz => b"xz",
         Compression::Zstd => b"zstd",
