@@ -16,6 +16,7 @@ mod context;
 mod explain;
 pub mod getopt;
 mod insmod;
+mod kmod;
 mod lsmod;
 mod modinfo;
 mod output;
@@ -32,7 +33,8 @@ pub use output::Output;
 pub use path::module_name;
 
 /// The commands, in the order in which they are listed.
-pub const COMMANDS: &[Command] = &[insmod::COMMAND, rmmod::COMMAND, lsmod::COMMAND, modinfo::COMMAND];
+pub const COMMANDS: &[Command] =
+    &[insmod::COMMAND, rmmod::COMMAND, lsmod::COMMAND, modinfo::COMMAND, kmod::COMMAND];
 
 /// Runs the command that the first argument names, by its last path component, or, if that is none, the second.
 /// Gives the exit code.
