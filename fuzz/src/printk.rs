@@ -2,6 +2,7 @@
 
 use std::hint::black_box;
 
+use lkm_link::Arch;
 use lkm_machine::printk::Environment;
 use lkm_machine::printk::Nested;
 use lkm_machine::printk::Output;
@@ -86,17 +87,11 @@ impl Environment for Memory<'_> {
         Some(Nested { format: bytes.to_vec(), arguments: Box::new(Arguments { bytes }) })
     }
 
-    fn structures(&self) -> Structures {
-        Structures {
-            dentry_parent: 0,
-            dentry_name: 8,
-            file_dentry: 16,
-            physical_size: 8,
-            resource_size: self.size,
-        }
+    fn structures(&self) -> &'static Structures {
+        Structures::of(if self.size == 8 { Arch::X86_64 } else { Arch::Arm })
     }
 
-    fn error_name(&self, number: u16) -> Option<&'static str> {
-        (number == 2).then_some("ENOENT")
+    fn is_device_tree(&self, operations: u64) -> bool {
+        operations & 1 == 0
     }
 }

@@ -20,9 +20,6 @@ pub(crate) struct Layout {
     pub(crate) task: Task,
     pub(crate) work: Work,
     pub(crate) timer: Timer,
-    pub(crate) dentry_parent: u64,
-    pub(crate) dentry_name: u64,
-    pub(crate) file_dentry: u64,
 }
 
 #[derive(Debug)]
@@ -151,9 +148,6 @@ static X86_64: Layout = Layout {
     task: Task { comm: 2976, pid: 2416, tgid: 2420, stack_canary: 2424 },
     work: Work { func: 24 },
     timer: Timer { expires: 16, function: 24 },
-    dentry_parent: 24,
-    dentry_name: 40,
-    file_dentry: 24,
 };
 
 static ARM: Layout = Layout {
@@ -179,9 +173,6 @@ static ARM: Layout = Layout {
     task: Task { comm: 1920, pid: 1584, tgid: 1588, stack_canary: 1592 },
     work: Work { func: 12 },
     timer: Timer { expires: 8, function: 12 },
-    dentry_parent: 16,
-    dentry_name: 32,
-    file_dentry: 12,
 };
 
 impl Layout {

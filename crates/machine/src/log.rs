@@ -4,8 +4,9 @@ use lkm_module::Level;
 
 use crate::printk::prefix;
 
-/// Bytes of text that one record holds.
-const RECORD_MAX: usize = 1024;
+/// Bytes of text that one record holds, its prefixes and the newline at its end included: `LOG_LINE_MAX` of Linux 6.1 without
+/// the NUL.
+const RECORD_MAX: usize = 991;
 /// Records kept; a module in an endless loop must not fill the host's memory.
 const RECORDS_MAX: usize = 100_000;
 
@@ -31,13 +32,13 @@ pub(crate) struct Log {
 impl Log {
     /// Takes a formatted text of `printk` with the prefixes in it.
     pub(crate) fn store(&mut self, time: u64, text: &[u8]) {
+        let text = text.get(..RECORD_MAX.min(text.len())).unwrap_or_default();
         let found = prefix(text);
         let text = text.get(found.length..).unwrap_or_default();
         let (text, complete) = match text.strip_suffix(b"\n") {
             Some(text) => (text, true),
             None => (text, false),
         };
-        let text = text.get(..RECORD_MAX.min(text.len())).unwrap_or_default();
         let text = lkm_module::Text(text).to_string();
         if found.continues
             && self.open

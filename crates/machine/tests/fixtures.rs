@@ -422,3 +422,35 @@ fn code_that_is_damaged_does_no_harm() {
         assert!(ended > 0, "no damage was felt at all");
     }
 }
+
+/// `formats.log` is what Debian's own kernels printed for the same file.
+#[test]
+fn formats_are_printed_as_real_kernels_do() {
+    for arch in ARCHES {
+        let directory = if arch == Arch::Arm { "arm" } else { "x86_64" };
+        let path = format!("{}/../../fixtures/{directory}/formats.log", env!("CARGO_MANIFEST_DIR"));
+        let expected = std::fs::read_to_string(&path).unwrap_or_else(|error| panic!("{path}: {error}"));
+        let mut bench = Bench::new(arch);
+        bench.load("formats", "").unwrap_or_else(|error| panic!("{error:?}\n{}", bench.dump()));
+        let lines = bench.machine.log_lines();
+        let ours: Vec<&str> = lines.iter().filter_map(|line| line.text.strip_prefix("formats: ")).collect();
+        let theirs: Vec<&str> = expected.lines().collect();
+        let different: Vec<String> = ours
+            .iter()
+            .zip(&theirs)
+            .filter(|(ours, theirs)| ours != theirs)
+            .map(|(ours, theirs)| format!("ours   {ours}\nkernel {theirs}\n"))
+            .collect();
+        assert!(
+            different.is_empty(),
+            "{arch:?}, {} of {}:\n{}",
+            different.len(),
+            theirs.len(),
+            different.concat()
+        );
+        assert_eq!(ours.len(), theirs.len());
+        assert!(theirs.len() > 600, "{}", theirs.len());
+        bench.unload("formats");
+        bench.clean();
+    }
+}

@@ -136,6 +136,7 @@ pub(crate) static DATA: &[Data] = &[
     data("__stack_chk_guard", 0, 4, Content::Word(0, CANARY & 0xffff_ffff)),
     data("__cpu_dying_mask", 1024, 4, Content::Zero),
     data("modules_disabled", 4, 4, Content::Zero),
+    data("of_fwnode_ops", 0, 88, Content::Functions("lkm_nothing")),
     percpu("current_task", 8, 0, 0x1_fb80),
     percpu("this_cpu_off", 8, 0, 0x1_9168),
     percpu("cpu_number", 4, 0, 0x1_9178),

@@ -3,7 +3,6 @@
 use core::cell::RefCell;
 
 use lkm_kernel::Kernel;
-use lkm_module::Errno;
 
 use super::Call;
 use super::Done;
@@ -279,19 +278,12 @@ impl Environment for Guest<'_> {
         })
     }
 
-    fn structures(&self) -> Structures {
-        let layout = self.machine.layout;
-        Structures {
-            dentry_parent: layout.dentry_parent,
-            dentry_name: layout.dentry_name,
-            file_dentry: layout.file_dentry,
-            physical_size: layout.pointer as u8,
-            resource_size: layout.pointer as u8,
-        }
+    fn structures(&self) -> &'static Structures {
+        Structures::of(self.machine.arch)
     }
 
-    fn error_name(&self, number: u16) -> Option<&'static str> {
-        Errno::from_raw(number).name()
+    fn is_device_tree(&self, operations: u64) -> bool {
+        self.machine.slots.variable("of_fwnode_ops") == Some(operations)
     }
 }
 

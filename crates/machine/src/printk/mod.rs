@@ -3,14 +3,18 @@
 //! It is C's with fewer conversions and with the many `%p` extensions. [`parse`] cuts a format into pieces,
 //! [`format()`] renders it over a [`Source`] of arguments and an [`Environment`] that knows the kernel's memory.
 
+mod errname;
+mod flags;
 mod number;
 mod parse;
 mod pointer;
 mod prefix;
 mod render;
+mod structures;
 #[cfg(test)]
 mod tests;
 
+pub use flags::PageFlags;
 pub use number::Style;
 pub use parse::Conversion;
 pub use parse::Length;
@@ -23,6 +27,8 @@ pub use prefix::Prefix;
 pub use prefix::prefix;
 pub use render::Output;
 pub use render::format;
+pub use structures::DeviceTree;
+pub use structures::Structures;
 
 /// Where arguments come from.
 pub trait Source {
@@ -59,21 +65,6 @@ impl core::fmt::Debug for Nested<'_> {
     }
 }
 
-/// Offsets of the few kernel structures that `%p` extensions look into, in bytes.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Structures {
-    /// `dentry.d_parent`
-    pub dentry_parent: u64,
-    /// `dentry.d_name.name`
-    pub dentry_name: u64,
-    /// `file.f_path.dentry`
-    pub file_dentry: u64,
-    /// Bytes in `phys_addr_t` and `dma_addr_t`.
-    pub physical_size: u8,
-    /// Bytes in `resource_size_t`, which `struct resource` begins with two of.
-    pub resource_size: u8,
-}
-
 /// The kernel that a format is rendered in.
 pub trait Environment {
     /// Bytes in a pointer and in `long`: 4 or 8.
@@ -88,8 +79,8 @@ pub trait Environment {
     fn kptr_restrict(&self) -> u8;
     /// What `%pV` points to.
     fn nested(&self, address: u64) -> Option<Nested<'_>>;
-    /// Offsets in structures.
-    fn structures(&self) -> Structures;
-    /// Name of an error number, as `ENOENT`.
-    fn error_name(&self, number: u16) -> Option<&'static str>;
+    /// What is known of structures.
+    fn structures(&self) -> &'static Structures;
+    /// Whether these `struct fwnode_operations` are those of the device tree.
+    fn is_device_tree(&self, operations: u64) -> bool;
 }

@@ -70,12 +70,7 @@ pub(super) fn number(out: &mut Output, magnitude: u64, negative: bool, signed: b
         (true, 8, _) if magnitude != 0 => b"0",
         _ => b"",
     };
-    // The kernel takes the room of the prefix away even for the octal zero, which has none.
-    let prefix_room = match (style.special, style.base) {
-        (true, 16) => 2,
-        (true, 8) => 1,
-        _ => 0,
-    };
+    let prefix_room = prefix.len() as i64;
     let sign = match (negative, signed && style.plus, signed && style.space) {
         (true, _, _) => Some(b'-'),
         (_, true, _) => Some(b'+'),

@@ -20,7 +20,7 @@ pub enum Length {
     Short,
     /// `l`
     Long,
-    /// `ll` or `L`
+    /// `ll`, `L`
     LongLong,
     /// `z`
     Size,
@@ -47,7 +47,7 @@ pub enum Conversion<'f> {
     HexLower,
     /// `%X`
     HexUpper,
-    /// `%p` with all letters and digits that follow.
+    /// `%p` with all letters (of Latin-1) and digits that follow.
     Pointer(&'f [u8]),
     /// A letter that the kernel refuses (`%n`, floating point), or the end of the format: nothing more is printed.
     Invalid(u8),
@@ -83,6 +83,11 @@ pub enum Piece<'f> {
     Literal(&'f [u8]),
     /// A conversion.
     Spec(Spec<'f>),
+}
+
+/// The kernel's `isalnum()`, which knows Latin-1.
+fn is_alphanumeric(byte: u8) -> bool {
+    byte.is_ascii_alphanumeric() || byte >= 0xc0 && !matches!(byte, 0xd7 | 0xf7)
 }
 
 /// Iterator over the pieces of a format.
@@ -131,17 +136,22 @@ impl<'f> Pieces<'f> {
 
     fn length(&mut self) -> Length {
         let first = self.peek();
-        let (once, twice) = match first {
-            b'h' => (Length::Short, Length::Char),
-            b'l' => (Length::Long, Length::LongLong),
-            b'L' => (Length::LongLong, Length::LongLong),
-            b'z' => (Length::Size, Length::Size),
-            b't' => (Length::PtrDiff, Length::PtrDiff),
+        let length = match first {
+            b'h' => Length::Short,
+            b'l' => Length::Long,
+            b'L' => Length::LongLong,
+            b'z' => Length::Size,
+            b't' => Length::PtrDiff,
             _ => return Length::Int,
         };
         self.skip();
+        let twice = match length {
+            Length::Short => Length::Char,
+            Length::Long => Length::LongLong,
+            _ => return length,
+        };
         if self.peek() != first {
-            return once;
+            return length;
         }
         self.skip();
         twice
@@ -189,11 +199,8 @@ impl<'f> Pieces<'f> {
             b'x' => Conversion::HexLower,
             b'X' => Conversion::HexUpper,
             b'p' => {
-                let end = self
-                    .rest
-                    .iter()
-                    .position(|byte| !byte.is_ascii_alphanumeric())
-                    .unwrap_or(self.rest.len());
+                let end =
+                    self.rest.iter().position(|&byte| !is_alphanumeric(byte)).unwrap_or(self.rest.len());
                 let (extension, rest) = self.rest.split_at(end);
                 self.rest = rest;
                 Conversion::Pointer(extension)

@@ -70,6 +70,11 @@ impl Output {
         self.bytes.len() >= self.limit
     }
 
+    /// Bytes that are kept at most.
+    pub(super) fn limit(&self) -> usize {
+        self.limit
+    }
+
     fn room(&self) -> usize {
         self.limit - self.bytes.len()
     }
@@ -109,7 +114,12 @@ impl Field {
         self.style(16, false)
     }
 
-    /// Prints text padded to the width.
+    /// Decimal.
+    pub(super) fn decimal(self) -> Style {
+        self.style(10, false)
+    }
+
+    /// Prints text cut to the precision and padded to the width.
     pub(super) fn text(self, out: &mut Output, text: &[u8]) {
         let text = match usize::try_from(self.precision) {
             Ok(precision) => text.get(..precision.min(text.len())).unwrap_or_default(),
@@ -130,7 +140,8 @@ fn resolve(spec: &Spec<'_>, source: &mut dyn Source) -> Field {
     let mut left = spec.left;
     let width = match spec.width {
         Number::None => -1,
-        Number::Given(width) => width.clamp(0, WIDTH_MAX),
+        // A width in the format is stored in 24 bits without a look, one that is an argument with one.
+        Number::Given(width) => width << 8 >> 8,
         Number::Argument => {
             let width = (source.word() as u32).cast_signed();
             left |= width < 0;
@@ -139,8 +150,9 @@ fn resolve(spec: &Spec<'_>, source: &mut dyn Source) -> Field {
     };
     let precision = match spec.precision {
         Number::None => -1,
-        Number::Given(precision) => precision.clamp(0, PRECISION_MAX),
-        Number::Argument => (source.word() as u32).cast_signed().clamp(-1, PRECISION_MAX),
+        // Likewise in 16 bits. Other than in C, a negative one counts as zero.
+        Number::Given(precision) => i32::from(precision as i16).max(0),
+        Number::Argument => (source.word() as u32).cast_signed().clamp(0, PRECISION_MAX),
     };
     Field {
         left,
@@ -204,10 +216,10 @@ pub(super) fn nested(
             }
             Conversion::Signed => {
                 let value = integer(spec.length, true, size, source).cast_signed();
-                number(out, value.unsigned_abs(), value < 0, true, field.style(10, false));
+                number(out, value.unsigned_abs(), value < 0, true, field.decimal());
             }
             Conversion::Unsigned => {
-                number(out, integer(spec.length, false, size, source), false, false, field.style(10, false));
+                number(out, integer(spec.length, false, size, source), false, false, field.decimal());
             }
             Conversion::Octal => {
                 number(out, integer(spec.length, false, size, source), false, false, field.style(8, false));
@@ -256,12 +268,12 @@ pub(super) fn string(out: &mut Output, at: u64, field: Field, environment: &dyn 
     let at = truncate(at, environment);
     if let Some(text) = bad_pointer(at, environment) {
         // The kernel gives its own words a precision of sixteen (eight) if there is none, which is enough for them.
-        return Field { precision: -1, ..field }.text(out, text);
+        return field.text(out, text);
     }
     let limit = usize::try_from(field.precision).unwrap_or(usize::MAX);
     match read_string(at, limit, out.room().max(1 << 16), environment) {
         Some(text) => field.text(out, &text),
-        None => Field { precision: -1, ..field }.text(out, b"(efault)"),
+        None => field.text(out, b"(efault)"),
     }
 }
 

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::process::Command;
 
+use lkm_link::Arch;
 use proptest::prelude::*;
 
 use super::Environment;
@@ -91,15 +92,17 @@ impl Environment for Fake {
         Some(Nested { format: format.clone(), arguments: Box::new(Values(arguments.clone().into_iter())) })
     }
 
-    fn structures(&self) -> Structures {
-        Structures { dentry_parent: 24, dentry_name: 40, file_dentry: 24, physical_size: 8, resource_size: 8 }
+    fn structures(&self) -> &'static Structures {
+        Structures::of(if self.size == 8 { Arch::X86_64 } else { Arch::Arm })
     }
 
-    fn error_name(&self, number: u16) -> Option<&'static str> {
-        lkm_module::Errno::from_raw(number).name()
+    fn is_device_tree(&self, operations: u64) -> bool {
+        operations == TREE
     }
 }
 
+/// Where the functions of the device tree are said to be.
+const TREE: u64 = 0xc000_1000;
 const AT: u64 = 0xffff_8880_0000_1000;
 
 #[test]
@@ -183,7 +186,7 @@ fn where_the_kernel_differs_from_c() {
 fn arguments_for_width_and_precision_and_lengths() {
     let fake = Fake::new().with(AT, b"text\0");
     assert_eq!(fake.print("%*d|%-*d|%*d", &[5, 1, 5, 2, (-5_i64).cast_unsigned(), 3]), "    1|2    |3    ");
-    assert_eq!(fake.print("%.*s|%.*s", &[2, AT, (-1_i64).cast_unsigned(), AT]), "te|text");
+    assert_eq!(fake.print("%.*s|%.*s", &[2, AT, (-1_i64).cast_unsigned(), AT]), "te|");
     assert_eq!(fake.print("%hhd %hhu %hd %hu", &[0x1ff, 0x1ff, 0x1_ffff, 0x1_ffff]), "-1 255 -1 65535");
     assert_eq!(fake.print("%d %u", &[0xdead_ffff_ffff, 0xdead_ffff_ffff]), "-1 4294967295");
     assert_eq!(fake.print("%lld %zu %tx", &[u64::MAX, 7, 8]), "-1 7 8");

@@ -1,11 +1,26 @@
-//! Addresses of networks: `%pM`, `%pI`.
+//! Addresses of networks: `%pM`, `%pI`; features of their devices: `%pNF`.
 
 use super::Environment;
 use super::Field;
 use super::Output;
-use super::hashed;
+use super::number;
 use super::read;
+use super::scalar;
 use super::unreadable;
+
+/// `%pNF`
+pub(super) fn features(
+    out: &mut Output,
+    at: u64,
+    extension: &[u8],
+    field: Field,
+    environment: &dyn Environment,
+) {
+    match extension.get(1) {
+        Some(b'F') => scalar(out, at, 8, field, environment),
+        _ => field.text(out, b"(%pN?)"),
+    }
+}
 
 /// `%pM` `%pm`, R reversed, F for FDDI.
 pub(super) fn mac(out: &mut Output, at: u64, extension: &[u8], field: Field, environment: &dyn Environment) {
@@ -29,13 +44,12 @@ pub(super) fn mac(out: &mut Output, at: u64, extension: &[u8], field: Field, env
     field.text(out, text.as_bytes());
 }
 
-fn ipv4(bytes: [u8; 4], extension: &[u8], leading_zeros: bool) -> String {
-    // The letter tells the byte order that the address is in.
-    let bytes = match extension.iter().find(|letter| matches!(letter, b'h' | b'n' | b'b' | b'l')) {
+/// The letter tells the byte order that the address is in.
+fn ipv4(bytes: [u8; 4], order: Option<&u8>, leading_zeros: bool) -> String {
+    let [a, b, c, d] = match order {
         Some(b'h' | b'l') => [bytes[3], bytes[2], bytes[1], bytes[0]],
         _ => bytes,
     };
-    let [a, b, c, d] = bytes;
     if leading_zeros { format!("{a:03}.{b:03}.{c:03}.{d:03}") } else { format!("{a}.{b}.{c}.{d}") }
 }
 
@@ -79,7 +93,7 @@ fn ipv6_compressed(bytes: [u8; 16]) -> String {
         if colon {
             text.push(':');
         }
-        text.push_str(&ipv4([bytes[12], bytes[13], bytes[14], bytes[15]], b"", false));
+        text.push_str(&ipv4([bytes[12], bytes[13], bytes[14], bytes[15]], None, false));
     }
     text
 }
@@ -100,15 +114,14 @@ pub(super) fn internet(
 ) {
     let small = extension.first() == Some(&b'i');
     let text = match extension.get(1) {
-        Some(b'4') => {
-            read(at, environment).map(|bytes| ipv4(bytes, extension.get(2..).unwrap_or_default(), small))
-        }
+        Some(b'4') => read(at, environment).map(|bytes| ipv4(bytes, extension.get(2), small)),
         Some(b'6') => read(at, environment).map(|bytes| match (extension.get(2), small) {
             (Some(b'c'), false) => ipv6_compressed(bytes),
             (_, small) => ipv6(bytes, if small { "" } else { ":" }),
         }),
-        Some(b'S') => socket_address(at, extension, small, environment),
-        _ => return hashed(out, at, field, environment),
+        Some(b'S') => socket_address(at, extension, small, field, environment),
+        _ if small => Some("(%pi?)".to_owned()),
+        _ => Some("(%pI?)".to_owned()),
     };
     match text {
         Some(text) => field.text(out, text.as_bytes()),
@@ -116,19 +129,33 @@ pub(super) fn internet(
     }
 }
 
-fn socket_address(at: u64, extension: &[u8], small: bool, environment: &dyn Environment) -> Option<String> {
+fn socket_address(
+    at: u64,
+    extension: &[u8],
+    small: bool,
+    field: Field,
+    environment: &dyn Environment,
+) -> Option<String> {
     const AF_INET: u16 = 2;
     const AF_INET6: u16 = 10;
     let options = extension.get(2..).unwrap_or_default();
+    let count = options.iter().take_while(|letter| letter.is_ascii_alphabetic()).count();
+    let options = options.get(..count).unwrap_or_default();
     let has = |letter| options.contains(&letter);
+    // The kernel prints these numbers with the width that was meant for the whole.
+    let figure = |value: u32| {
+        let mut text = Output::new(1 << 16);
+        number(&mut text, u64::from(value), false, false, field.decimal());
+        String::from_utf8_lossy(text.bytes()).into_owned()
+    };
     let family = u16::from_le_bytes(read(at, environment)?);
-    let port = u16::from_be_bytes(read(at.wrapping_add(2), environment)?);
+    let port = || Some(figure(u32::from(u16::from_be_bytes(read(at.wrapping_add(2), environment)?))));
     match family {
         AF_INET => {
-            let order: Vec<u8> = options.iter().copied().filter(|letter| b"hnbl".contains(letter)).collect();
-            let mut text = ipv4(read(at.wrapping_add(4), environment)?, &order, small);
+            let order = options.iter().rfind(|letter| b"hnbl".contains(letter));
+            let mut text = ipv4(read(at.wrapping_add(4), environment)?, order, small);
             if has(b'p') {
-                text.push_str(&format!(":{port}"));
+                text.push_str(&format!(":{}", port()?));
             }
             Some(text)
         }
@@ -143,15 +170,15 @@ fn socket_address(at: u64, extension: &[u8], small: bool, environment: &dyn Envi
                 text = format!("[{text}]");
             }
             if has(b'p') {
-                text.push_str(&format!(":{port}"));
+                text.push_str(&format!(":{}", port()?));
             }
             if has(b'f') {
                 let flow = u32::from_be_bytes(read(at.wrapping_add(4), environment)?) & 0x0fff_ffff;
-                text.push_str(&format!("/{flow}"));
+                text.push_str(&format!("/{}", figure(flow)));
             }
             if has(b's') {
                 let scope = u32::from_le_bytes(read(at.wrapping_add(24), environment)?);
-                text.push_str(&format!("%{scope}"));
+                text.push_str(&format!("%{}", figure(scope)));
             }
             Some(text)
         }

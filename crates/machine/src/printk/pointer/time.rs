@@ -3,6 +3,8 @@
 use super::Environment;
 use super::Field;
 use super::Output;
+use super::Style;
+use super::number;
 use super::read;
 use super::unreadable;
 
@@ -20,16 +22,33 @@ pub(super) fn time(out: &mut Output, at: u64, extension: &[u8], field: Field, en
         Some(b't') => (false, true),
         _ => (true, true),
     };
-    let raw = options.contains(&b'r');
+    let rest = options.get(usize::from(!(date && clock))..).unwrap_or_default();
+    let rest: Vec<u8> = rest.iter().copied().take_while(|letter| b"rs".contains(letter)).collect();
+    let raw = rest.contains(&b'r');
+    // The kernel prints each part as if it were unsigned and 64 bits wide.
+    let part = |out: &mut Output, value: i64, digits: i32| {
+        let style = Style { width: digits, zero: true, ..Style::DECIMAL };
+        number(out, value.cast_unsigned(), false, false, style);
+    };
+    let separator = if rest.contains(&b's') { b' ' } else { b'T' };
     if date {
-        let (year, month) = if raw { (year, month) } else { (year + 1900, month + 1) };
-        out.extend(format!("{year:04}-{month:02}-{day:02}").as_bytes());
+        let (year, month) =
+            if raw { (year, month) } else { (year.wrapping_add(1900), month.wrapping_add(1)) };
+        part(out, year, 4);
+        out.push(b'-');
+        part(out, month, 2);
+        out.push(b'-');
+        part(out, day, 2);
     }
     if date && clock {
-        out.push(if options.contains(&b's') { b' ' } else { b'T' });
+        out.push(separator);
     }
     if clock {
-        out.extend(format!("{hour:02}:{minute:02}:{second:02}").as_bytes());
+        part(out, hour, 2);
+        out.push(b':');
+        part(out, minute, 2);
+        out.push(b':');
+        part(out, second, 2);
     }
 }
 
