@@ -13,9 +13,9 @@ pub(crate) const FILES: &str = "f";
 
 /// The programs of busybox that the cases and the script use.
 pub(crate) const APPLETS: &[&str] = &[
-    "awk", "base64", "basename", "cat", "chmod", "cp", "cut", "dmesg", "env", "false", "find", "grep", "gzip", "head",
-    "ln", "ls", "md5sum", "mkdir", "mount", "mv", "poweroff", "rm", "sed", "sleep", "sort", "su", "tail",
-    "tar", "timeout", "touch", "tr", "true", "umount", "uname", "wc",
+    "awk", "base64", "basename", "cat", "chmod", "cp", "cut", "dmesg", "env", "false", "find", "grep",
+    "gzip", "head", "ln", "ls", "md5sum", "mkdir", "mount", "mv", "poweroff", "rm", "sed", "sleep", "sort",
+    "su", "tail", "tar", "timeout", "touch", "tr", "true", "umount", "uname", "wc",
 ];
 
 const START: &str = r#"#!/bin/sh

@@ -5,7 +5,7 @@
 
 pub(crate) mod agent;
 mod bytes;
-mod capture;
+pub(crate) mod capture;
 mod compare;
 mod conformance;
 pub(crate) mod cpio;
