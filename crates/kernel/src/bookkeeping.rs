@@ -11,10 +11,12 @@ use lkm_link::Region;
 use lkm_link::RegionKind;
 use lkm_link::post::KernelFacts;
 use lkm_link::post::PlainFacts;
+use lkm_module::Errno;
 use lkm_module::Level;
 
 use crate::CallError;
 use crate::Callee;
+use crate::DecompressFault;
 use crate::Event;
 use crate::Fault;
 use crate::Host;
@@ -22,7 +24,9 @@ use crate::Kernel;
 use crate::KernelExport;
 use crate::Permissions;
 use crate::Profile;
+use crate::Security;
 use crate::Stage;
+use crate::profile::Decompress;
 
 /// A block of memory.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -75,6 +79,14 @@ pub struct Bookkeeper {
     pub stand_ins: bool,
     /// Names in `/sys/module` that belong to the kernel image.
     pub builtin: Vec<Vec<u8>>,
+    /// What decompression gives.
+    pub unpacked: Result<Vec<u8>, DecompressFault>,
+    /// What the kernel's security modules refuse, and with which error.
+    pub refuses: Option<(Security, Errno)>,
+    /// Memory cannot be protected any more.
+    pub protect_fails: Option<Errno>,
+    /// How often the state of the kernel was shown.
+    pub dumps: usize,
     /// What later changes of the bytes depend on.
     pub facts: PlainFacts,
 }
@@ -111,6 +123,10 @@ impl Bookkeeper {
             allocations: 0,
             stand_ins: false,
             builtin: Vec::new(),
+            unpacked: Err(DecompressFault::NotBuilt),
+            refuses: None,
+            protect_fails: None,
+            dumps: 0,
             facts: PlainFacts { smp: true, ..PlainFacts::default() },
         }
     }
@@ -304,6 +320,35 @@ impl Host for Bookkeeper {
 
     fn go_on(&mut self, stage: Stage) -> bool {
         self.stop != Some(stage)
+    }
+
+    fn try_protect(&mut self, base: u64, size: u64, permissions: Permissions) -> Result<(), Errno> {
+        match self.protect_fails {
+            Some(errno) => Err(errno),
+            None => {
+                self.protect(base, size, permissions);
+                Ok(())
+            }
+        }
+    }
+
+    fn decompress(&mut self, _: Decompress, _: &[u8]) -> Result<Vec<u8>, DecompressFault> {
+        self.unpacked.clone()
+    }
+
+    fn security(&mut self, hook: Security) -> Result<(), Errno> {
+        match self.refuses {
+            Some((refused, errno)) if refused == hook => Err(errno),
+            _ => Ok(()),
+        }
+    }
+
+    fn room_for_copy(&mut self, size: u64) -> bool {
+        self.may_allocate(size)
+    }
+
+    fn dump_stack(&mut self, _: &mut Kernel) {
+        self.dumps += 1;
     }
 
     fn facts(&self) -> &dyn KernelFacts {

@@ -2,18 +2,17 @@
 
 use alloc::borrow::Cow;
 
-use lkm_module::Errno;
-use lkm_module::Level;
-
 use crate::Host;
 use crate::Kernel;
 use crate::LoadError;
 use crate::ModuleId;
 use crate::Reason;
+use crate::Security;
 use crate::Stage;
+use crate::decompress::module_decompress;
+use crate::idempotent;
 use crate::load::load_module;
 use crate::load::stage;
-use crate::profile::Decompress;
 
 /// Flag of `finit_module()`: do as if the module recorded no symbol versions.
 pub const IGNORE_MODVERSIONS: u32 = 1;
@@ -37,6 +36,9 @@ pub struct FileFacts {
     pub open_for_writing: bool,
     /// Its size in bytes.
     pub size: u64,
+    /// Which file it is, whatever descriptor it is reached by: the identity of its inode. Kernels from 6.5 on load one file
+    /// once at a time. `None` if nobody else can be loading it.
+    pub inode: Option<u64>,
 }
 
 impl FileFacts {
@@ -49,23 +51,69 @@ impl FileFacts {
             directory: false,
             open_for_writing: false,
             size,
+            inode: None,
         }
     }
 }
 
+/// The memory that a caller of `init_module()` hands over.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct UserImage<'a> {
+    /// Its length in bytes, as the caller says.
+    pub len: u64,
+    /// Its bytes; `None` if they cannot be read.
+    pub bytes: Option<&'a [u8]>,
+}
+
+impl<'a> From<&'a [u8]> for UserImage<'a> {
+    fn from(bytes: &'a [u8]) -> UserImage<'a> {
+        UserImage { len: bytes.len() as u64, bytes: Some(bytes) }
+    }
+}
+
+impl<'a> From<&'a alloc::vec::Vec<u8>> for UserImage<'a> {
+    fn from(bytes: &'a alloc::vec::Vec<u8>) -> UserImage<'a> {
+        bytes.as_slice().into()
+    }
+}
+
+impl<'a, const N: usize> From<&'a [u8; N]> for UserImage<'a> {
+    fn from(bytes: &'a [u8; N]) -> UserImage<'a> {
+        bytes.as_slice().into()
+    }
+}
+
 /// `init_module(image, len, args)`. `None` for the parameter text: it cannot be read.
-pub fn init_module<H: Host>(
+pub fn init_module<'a, H: Host>(
     kernel: &mut Kernel,
     host: &mut H,
-    image: &[u8],
+    image: impl Into<UserImage<'a>>,
     args: Option<&[u8]>,
 ) -> Result<ModuleId, LoadError> {
-    stage(host, Stage::Entry, |_, numbers| {
+    let image = image.into();
+    let data = stage(host, Stage::Entry, |host, numbers| {
         may_init_module(kernel)?;
-        numbers.bytes("file", image.len() as u64);
-        if image.len() < kernel.profile.arch.class().header_size() { Err(Reason::TooShort) } else { Ok(()) }
+        numbers.bytes("file", image.len);
+        if image.len < kernel.profile.arch.class().header_size() as u64 {
+            return Err(Reason::TooShort);
+        }
+        host.security(Security::LoadModule).map_err(|errno| Reason::Security { errno })?;
+        if !host.room_for_copy(image.len) {
+            return Err(Reason::NoMemory);
+        }
+        let bytes = image.bytes.ok_or(Reason::ImageFault)?;
+        host.security(Security::ModuleLoaded).map_err(|errno| Reason::Security { errno })?;
+        Ok(bytes)
     })?;
-    load_module(kernel, host, image, args, 0)
+    load_module(kernel, host, data, args, 0)
+}
+
+/// What the entry of `finit_module()` comes to.
+enum Entered<'data> {
+    /// The contents of the file.
+    Data(Cow<'data, [u8]>),
+    /// Somebody else has loaded the file meanwhile.
+    Loaded(Result<ModuleId, LoadError>),
 }
 
 /// `finit_module(fd, args, flags)`: `facts` is what the descriptor is, `data` the contents of the file.
@@ -77,22 +125,42 @@ pub fn finit_module<H: Host>(
     args: Option<&[u8]>,
     flags: u32,
 ) -> Result<ModuleId, LoadError> {
-    let data = stage(host, Stage::Entry, |host, numbers| {
+    let file = facts.inode.filter(|_| kernel.profile.rules.idempotent);
+    let mut first = None;
+    let entered = stage(host, Stage::Entry, |host, numbers| {
         may_init_module(kernel)?;
         let rules = &kernel.profile.rules;
-        let known = if rules.compressed_flag { 7 } else { 3 };
+        let (modern, known) = (rules.kernel_read_file, if rules.compressed_flag { 7 } else { 3 });
         if flags & !known != 0 {
             return Err(Reason::BadFlags(flags & !known));
         }
-        kernel_read_file(facts, rules.kernel_read_file)?;
-        numbers.bytes("file", facts.size);
-        if flags & COMPRESSED_FILE != 0 {
-            module_decompress(kernel, host, data)
-        } else {
-            Ok(Cow::Borrowed(data))
+        if modern && !(facts.open && facts.readable) {
+            return Err(Reason::NotReadable);
         }
-    })?;
-    load_module(kernel, host, &data, args, flags)
+        if let Some(file) = file {
+            if let Some(theirs) = idempotent::wait_for_other(kernel, host, file)? {
+                return Ok(Entered::Loaded(theirs));
+            }
+            first = Some(file);
+        }
+        kernel_read_file(host, facts, data, modern)?;
+        numbers.bytes("file", facts.size);
+        if flags & COMPRESSED_FILE == 0 {
+            return Ok(Entered::Data(Cow::Borrowed(data)));
+        }
+        let data = module_decompress(kernel, host, data).map_err(Reason::Compressed)?;
+        numbers.bytes("decompressed", data.len() as u64);
+        Ok(Entered::Data(Cow::Owned(data)))
+    });
+    let result = match entered {
+        Ok(Entered::Data(data)) => load_module(kernel, host, &data, args, flags),
+        Ok(Entered::Loaded(theirs)) => theirs,
+        Err(error) => Err(error),
+    };
+    if let Some(file) = first {
+        idempotent::complete(kernel, file, &result);
+    }
+    result
 }
 
 fn may_init_module(kernel: &Kernel) -> Result<(), Reason> {
@@ -103,11 +171,13 @@ fn may_init_module(kernel: &Kernel) -> Result<(), Reason> {
 }
 
 /// `kernel_read_file_from_fd()`, or before 4.6 `copy_module_from_fd()`.
-fn kernel_read_file(facts: &FileFacts, modern: bool) -> Result<(), Reason> {
+fn kernel_read_file<H: Host>(
+    host: &mut H,
+    facts: &FileFacts,
+    data: &[u8],
+    modern: bool,
+) -> Result<(), Reason> {
     if modern {
-        if !facts.open || !facts.readable {
-            return Err(Reason::NotReadable);
-        }
         if !facts.regular {
             return Err(Reason::NotRegular);
         }
@@ -119,30 +189,16 @@ fn kernel_read_file(facts: &FileFacts, modern: bool) -> Result<(), Reason> {
     } else if facts.directory {
         return Err(Reason::IsDirectory);
     }
+    let secure = |host: &mut H, hook| host.security(hook).map_err(|errno| Reason::Security { errno });
+    secure(host, Security::ReadFile)?;
     match facts.size {
-        0 => Err(Reason::EmptyFile),
-        0x8000_0000.. => Err(Reason::FileTooLarge),
-        _ if !facts.readable => Err(Reason::NotReadable),
-        _ => Ok(()),
+        0 => return Err(Reason::EmptyFile),
+        0x8000_0000.. => return Err(Reason::FileTooLarge),
+        _ if !host.room_for_copy(facts.size) => return Err(Reason::NoMemory),
+        _ if !facts.readable => return Err(Reason::NotReadable),
+        // Old kernels take what they could read.
+        size if modern && (data.len() as u64) < size => return Err(Reason::ShortRead),
+        _ => {}
     }
-}
-
-fn module_decompress<H: Host>(
-    kernel: &Kernel,
-    host: &mut H,
-    data: &[u8],
-) -> Result<Cow<'static, [u8]>, Reason> {
-    let Some(format) = kernel.profile.config.decompress else {
-        return Err(Reason::Compressed { errno: Errno::EOPNOTSUPP });
-    };
-    let (magic, text): (&[u8], &str) = match format {
-        Decompress::Gzip => (b"\x1f\x8b\x08", "not a gzip compressed module"),
-        Decompress::Xz => (b"\xfd7zXZ\0", "not an xz compressed module"),
-        Decompress::Zstd => (b"\x28\xb5\x2f\xfd", "not a zstd compressed module"),
-    };
-    if !data.starts_with(magic) {
-        host.log(Level::Err, format_args!("{text}"));
-        return Err(Reason::Compressed { errno: Errno::EINVAL });
-    }
-    host.decompress(format, data).map(Cow::Owned).map_err(|errno| Reason::Compressed { errno })
+    secure(host, Security::FileRead)
 }

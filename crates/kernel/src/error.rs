@@ -12,6 +12,7 @@ use lkm_module::Errno;
 use lkm_module::Text;
 use lkm_module::elf::ElfRefusal;
 
+use crate::DecompressFault;
 use crate::Stage;
 
 /// A load that failed: the stage and the reason.
@@ -119,15 +120,21 @@ pub enum Reason {
     OpenForWriting,
     /// Nothing in it.
     EmptyFile,
+    /// Less could be read than the file is long.
+    ShortRead,
     /// More than 2 GiB.
     FileTooLarge,
     /// Shorter than an ELF header (`init_module` only).
     TooShort,
-    /// The kernel cannot decompress, or not this format.
-    Compressed {
+    /// The memory with the module cannot be read (`init_module` only).
+    ImageFault,
+    /// A security module of the kernel refuses.
+    Security {
         /// What the system call answers.
         errno: Errno,
     },
+    /// A compressed file that the kernel cannot decompress.
+    Compressed(DecompressFault),
     /// The signature.
     Signature {
         /// What is wrong.
@@ -160,7 +167,7 @@ pub enum Reason {
     Exists,
     /// A module of that name was being loaded or removed.
     Busy,
-    /// A signal ended the wait for a module of that name.
+    /// A signal ended the wait for a module of that name, or for another load of the same file.
     Interrupted,
     /// No per-cpu memory.
     NoPercpu,
@@ -181,6 +188,18 @@ pub enum Reason {
     ArgsFault,
     /// The parameter text is too long.
     ArgsTooLong,
+    /// Its memory is not aligned to pages, so that it cannot be protected.
+    Misaligned,
+    /// Its memory could not be protected.
+    Protect {
+        /// What the system call answers.
+        errno: Errno,
+    },
+    /// Its type information (`.BTF`) is damaged.
+    Btf {
+        /// What the system call answers.
+        errno: Errno,
+    },
     /// It exports what is exported already.
     DuplicateExport {
         /// The symbol.
@@ -217,9 +236,12 @@ impl LoadError {
     pub fn errno(&self) -> Errno {
         match &self.reason {
             Reason::NotPermitted | Reason::Blacklisted | Reason::InitcallBlacklisted => Errno::EPERM,
-            Reason::BadFlags(_) | Reason::NotRegular | Reason::EmptyFile | Reason::TwoConstructorTables => {
-                Errno::EINVAL
-            }
+            Reason::BadFlags(_)
+            | Reason::NotRegular
+            | Reason::EmptyFile
+            | Reason::TwoConstructorTables
+            | Reason::Misaligned => Errno::EINVAL,
+            Reason::ShortRead => Errno::EIO,
             Reason::NotReadable => Errno::EBADF,
             Reason::IsDirectory => Errno::EISDIR,
             Reason::OpenForWriting => Errno::ETXTBSY,
@@ -232,7 +254,10 @@ impl LoadError {
             | Reason::Livepatch
             | Reason::ExportsWithoutVersions
             | Reason::DuplicateExport { .. } => Errno::ENOEXEC,
-            Reason::Compressed { errno }
+            Reason::Compressed(fault) => fault.errno(),
+            Reason::Security { errno }
+            | Reason::Protect { errno }
+            | Reason::Btf { errno }
             | Reason::Signature { errno, .. }
             | Reason::Symbols { errno, .. }
             | Reason::Params { errno }
@@ -243,7 +268,7 @@ impl LoadError {
             Reason::Exists => Errno::EEXIST,
             Reason::Busy => Errno::EBUSY,
             Reason::Post(error) => error.errno(),
-            Reason::ArgsFault | Reason::InitDied => Errno::EFAULT,
+            Reason::ImageFault | Reason::ArgsFault | Reason::InitDied => Errno::EFAULT,
             Reason::Init(value) => u16::try_from(value.unsigned_abs()).map_or(Errno::EINVAL, Errno::from_raw),
             Reason::Interrupted | Reason::Stopped => Errno::EINTR,
         }
@@ -272,12 +297,12 @@ impl LoadError {
             Reason::EmptyFile => "The file is empty.".into(),
             Reason::FileTooLarge => "The file is larger than 2 GiB.".into(),
             Reason::TooShort => "The file is shorter than an ELF header: it is no module, or cut off.".into(),
-            Reason::Compressed { errno: Errno::EOPNOTSUPP } => {
-                "This kernel does not decompress modules; decompress the file first.".into()
+            Reason::ShortRead => "Less could be read than the file is long.".into(),
+            Reason::ImageFault => "The memory with the module cannot be read.".into(),
+            Reason::Security { errno } => {
+                format!("A security module of this kernel refuses it ({errno}: {}).", errno.text())
             }
-            Reason::Compressed { .. } => {
-                "The file is not compressed in the way that this kernel understands, or it is damaged.".into()
-            }
+            Reason::Compressed(fault) => sentence(fault),
             Reason::Signature { fault, .. } => match fault {
                 SignatureFault::Unsigned => {
                     "The module is not signed and this kernel takes signed modules only.".into()
@@ -316,7 +341,7 @@ impl LoadError {
             Reason::Exists => "A module of that name is loaded already; remove it first.".into(),
             Reason::Busy => "A module of that name was just being loaded or removed; try again.".into(),
             Reason::Interrupted => {
-                "A module of that name is just being loaded or removed, and the wait for it was interrupted."
+                "The file, or a module of that name, is just being loaded or removed, and the wait for it was interrupted."
                     .into()
             }
             Reason::NoPercpu => "There is no per-cpu memory for its static per-cpu variables.".into(),
@@ -336,6 +361,13 @@ impl LoadError {
             Reason::Post(error) => sentence(error),
             Reason::ArgsFault => "The parameter text cannot be read.".into(),
             Reason::ArgsTooLong => "The parameter text is too long.".into(),
+            Reason::Misaligned => "Its memory is not aligned to pages.".into(),
+            Reason::Protect { errno } => {
+                format!("Its memory could not be protected ({errno}: {}).", errno.text())
+            }
+            Reason::Btf { .. } => {
+                "Its type information (.BTF) is damaged; build it again, or strip that section.".into()
+            }
             Reason::DuplicateExport { symbol, owner } => format!(
                 "It exports {}, which {} exports already; only one of the two can be loaded.",
                 Text(symbol),

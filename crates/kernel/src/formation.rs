@@ -6,6 +6,7 @@ use core::ops::DerefMut;
 use lkm_link::Image;
 use lkm_link::LoadInfo;
 use lkm_link::RegionKind;
+use lkm_module::Errno;
 use lkm_module::Level;
 use lkm_module::Text;
 use lkm_module::exports::KsymtabForm;
@@ -134,6 +135,22 @@ fn verify_exported_symbols<H: Host>(kernel: &Kernel, host: &mut H, id: ModuleId)
     Ok(())
 }
 
+/// `module_check_misalignment()`: parts with permissions of their own must begin and end at pages.
+fn is_misaligned(kernel: &Kernel, id: ModuleId) -> bool {
+    let link = &kernel.profile.link;
+    if !link.strict_rwx || kernel.profile.has_memory_types() {
+        return false;
+    }
+    let page = link.page_size.max(1);
+    let aligned = |memory: &ModuleMemory| {
+        let layout = &memory.layout;
+        [memory.base, layout.text_size, layout.ro_size, layout.ro_after_init_size]
+            .iter()
+            .all(|edge| edge.is_multiple_of(page))
+    };
+    kernel.module(id).is_some_and(|module| !module.memory.iter().all(aligned))
+}
+
 /// `complete_formation()`: from here on others see the module. Its permissions are set as soon as the notifiers have
 /// made the last changes, in [`hand_over`].
 pub(crate) fn complete_formation<H: Host>(
@@ -143,6 +160,9 @@ pub(crate) fn complete_formation<H: Host>(
     numbers: &mut Numbers,
 ) -> Result<(), Reason> {
     verify_exported_symbols(kernel, host, id)?;
+    if is_misaligned(kernel, id) {
+        return Err(Reason::Misaligned);
+    }
     if let Some(module) = kernel.module_mut(id) {
         module.state = State::Coming;
     }
@@ -154,20 +174,37 @@ pub(crate) fn complete_formation<H: Host>(
 }
 
 /// The bytes are final: they go to the host, get their permissions and become code.
-pub(crate) fn hand_over<H: Host>(kernel: &Kernel, host: &mut H, id: ModuleId, image: Image<H::Memory>) {
+pub(crate) fn hand_over<H: Host>(
+    kernel: &Kernel,
+    host: &mut H,
+    id: ModuleId,
+    image: Image<H::Memory>,
+) -> Result<(), Reason> {
     for region in image.regions {
         host.module_commit(region);
     }
-    let Some(module) = kernel.module(id) else { return };
+    let Some(module) = kernel.module(id) else { return Ok(()) };
     for memory in &module.memory {
         host.flush_icache(memory.base, memory.layout.size);
-        protect(kernel, host, memory, false);
+        let protected = protect(kernel, host, memory, false);
+        if kernel.profile.rules.protect_may_fail {
+            protected.map_err(|errno| Reason::Protect { errno })?;
+        }
     }
     this_module::update(host, &kernel.profile, module);
+    if let Some(index) = kernel.modules.iter().position(|module| module.id == id) {
+        this_module::chain(host, kernel, index);
+    }
+    Ok(())
 }
 
 /// `module_enable_ro()`, `module_enable_nx()`, `module_enable_x()`: what each part may be used for.
-pub(crate) fn protect<H: Host>(kernel: &Kernel, host: &mut H, memory: &ModuleMemory, after_init: bool) {
+pub(crate) fn protect<H: Host>(
+    kernel: &Kernel,
+    host: &mut H,
+    memory: &ModuleMemory,
+    after_init: bool,
+) -> Result<(), Errno> {
     let layout = &memory.layout;
     let late = if after_init { Permissions::Read } else { Permissions::ReadWrite };
     let parts: [(u64, Permissions); 4] = match layout.kind {
@@ -199,8 +236,9 @@ pub(crate) fn protect<H: Host>(kernel: &Kernel, host: &mut H, memory: &ModuleMem
         let end = end.min(layout.size);
         let size = end.saturating_sub(start).checked_next_multiple_of(page).unwrap_or(0);
         if size > 0 {
-            host.protect(memory.base.wrapping_add(start), size, permissions);
+            host.try_protect(memory.base.wrapping_add(start), size, permissions)?;
             start = start.saturating_add(size);
         }
     }
+    Ok(())
 }

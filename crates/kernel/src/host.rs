@@ -18,6 +18,7 @@ use lkm_module::Errno;
 use lkm_module::Level;
 use lkm_module::signature::AppendedSignature;
 
+use crate::DecompressFault;
 use crate::Event;
 use crate::Kernel;
 use crate::Stage;
@@ -67,6 +68,8 @@ impl core::error::Error for Fault {}
 /// Code of a module that the loader calls.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Callee {
+    /// A constructor (`.ctors` or `.init_array`); no arguments, returns nothing.
+    Constructor,
     /// The init function; no arguments, returns int.
     Init,
     /// The exit function; no arguments, returns nothing.
@@ -77,6 +80,19 @@ pub enum Callee {
     ParamGet,
     /// `free` of a `struct kernel_param_ops`: (argument), returns nothing.
     ParamFree,
+}
+
+/// What the kernel's security modules are asked, with the kernel's name for it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Security {
+    /// `kernel_load_data(LOADING_MODULE)`: before `init_module()` copies the module.
+    LoadModule,
+    /// `kernel_post_load_data()`: after that.
+    ModuleLoaded,
+    /// `kernel_read_file(READING_MODULE)`: before `finit_module()` reads the file.
+    ReadFile,
+    /// `kernel_post_read_file()`: after that.
+    FileRead,
 }
 
 /// Code did not return: it oopsed, ran out of its budget, or called an import that has no implementation. The host
@@ -105,6 +121,12 @@ pub trait Host {
 
     /// Sets what a page-aligned range of committed module memory may be used for.
     fn protect(&mut self, base: u64, size: u64, permissions: Permissions);
+
+    /// As [`Host::protect`], for a host that may fail to.
+    fn try_protect(&mut self, base: u64, size: u64, permissions: Permissions) -> Result<(), Errno> {
+        self.protect(base, size, permissions);
+        Ok(())
+    }
 
     /// Makes written code visible to instruction fetches.
     fn flush_icache(&mut self, base: u64, size: u64) {
@@ -162,6 +184,13 @@ pub trait Host {
         false
     }
 
+    /// The caller must sleep until the load of a file is over that another has begun; by its inode. `false`: a signal came,
+    /// or it will never be over.
+    fn wait_for_file(&mut self, kernel: &mut Kernel, inode: u64) -> bool {
+        let _ = (kernel, inode);
+        false
+    }
+
     /// Takes a line of the kernel log.
     fn log(&mut self, level: Level, line: fmt::Arguments<'_>);
 
@@ -202,10 +231,33 @@ pub trait Host {
         Err(Errno::ENOKEY)
     }
 
-    /// Decompresses a module for flag 4 of `finit_module`.
-    fn decompress(&mut self, format: Decompress, data: &[u8]) -> Result<Vec<u8>, Errno> {
-        let _ = (format, data);
-        Err(Errno::EOPNOTSUPP)
+    /// Decompresses a module for flag 4 of `finit_module`: an xz stream, a zstd frame, or for gzip the deflate stream behind
+    /// the header. What follows the end of the stream does not count, and the kernel does not look at gzip's check sum.
+    fn decompress(&mut self, format: Decompress, stream: &[u8]) -> Result<Vec<u8>, DecompressFault> {
+        let _ = (format, stream);
+        Err(DecompressFault::NotBuilt)
+    }
+
+    /// Asks the kernel's security modules: `LoadPin` and its kin log their own words.
+    fn security(&mut self, hook: Security) -> Result<(), Errno> {
+        let _ = hook;
+        Ok(())
+    }
+
+    /// Whether there is memory for the temporary copy of a file of this size. `false` ends the load with ENOMEM.
+    fn room_for_copy(&mut self, size: u64) -> bool {
+        let _ = size;
+        true
+    }
+
+    /// Name of the process that calls (`current->comm`), as lockdown names it.
+    fn comm(&self) -> &str {
+        "insmod"
+    }
+
+    /// `dump_stack()`: logs what the kernel shows of its own state behind a warning.
+    fn dump_stack(&mut self, kernel: &mut Kernel) {
+        let _ = kernel;
     }
 
     /// Whether code inside the kernel image has made `/sys/module/NAME`.

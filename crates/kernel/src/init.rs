@@ -31,7 +31,8 @@ pub(crate) fn do_init_module<H: Host>(
         host.event(&Event::BeforeInit { module });
     }
     let init = kernel.module(id).and_then(|module| module.init);
-    match init.map_or(Ok(0), |init| do_one_initcall(kernel, host, init)) {
+    let constructed = do_mod_ctors(kernel, host, id);
+    match constructed.and_then(|()| init.map_or(Ok(0), |init| do_one_initcall(kernel, host, init))) {
         Ok(0) => {}
         Ok(value) => {
             let Some(module) = kernel.module(id) else { return Ok(()) };
@@ -44,6 +45,7 @@ pub(crate) fn do_init_module<H: Host>(
                     Text(&name)
                 ),
             );
+            host.dump_stack(kernel);
         }
         Err(reason) => {
             fail_free_freeinit(kernel, host, id);
@@ -53,6 +55,18 @@ pub(crate) fn do_init_module<H: Host>(
     unload::set_state(kernel, host, id, State::Live);
     kernel.module_put(id);
     free_init(kernel, host, id, numbers);
+    Ok(())
+}
+
+/// `do_mod_ctors()`: calls the constructors, on kernels that have them.
+fn do_mod_ctors<H: Host>(kernel: &mut Kernel, host: &mut H, id: ModuleId) -> Result<(), Reason> {
+    let words = Words::of(kernel.profile.arch);
+    let (table, count) = kernel.module(id).map_or((0, 0), |module| module.ctors);
+    for index in 0..count {
+        let at = table.wrapping_add(index.wrapping_mul(words.size()));
+        let address = words.read_pointer(host, at).map_err(|_| Reason::InitDied)?;
+        host.call(kernel, Callee::Constructor, address, &[]).map_err(|_| Reason::InitDied)?;
+    }
     Ok(())
 }
 
@@ -91,8 +105,19 @@ fn free_init<H: Host>(kernel: &mut Kernel, host: &mut H, id: ModuleId, numbers: 
     module.memory.clone_from(&core);
     module.kallsyms.switch_to_core();
     trim_init_extable(kernel, host, id, &init);
-    for memory in &core {
-        formation::protect(kernel, host, memory, true);
+    let sealed = core.iter().try_for_each(|memory| formation::protect(kernel, host, memory, true));
+    if let Err(errno) = sealed
+        && kernel.profile.rules.protect_may_fail
+        && let Some(module) = kernel.module(id)
+    {
+        host.log(
+            Level::Warning,
+            format_args!(
+                "{}: module_enable_rodata_ro_after_init() returned -{}, ro_after_init data might still be writable",
+                Text(&module.name),
+                errno.raw()
+            ),
+        );
     }
     for memory in &init {
         host.module_free(memory.base);

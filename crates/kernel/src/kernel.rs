@@ -9,6 +9,7 @@ use crate::ModuleId;
 use crate::Profile;
 use crate::State;
 use crate::Taints;
+use crate::idempotent::LoadingFiles;
 use crate::module::MODULE_REF_BASE;
 
 /// What the caller of a system call may do.
@@ -56,6 +57,7 @@ pub(crate) struct Once {
     no_symbol_version: Cell<bool>,
     verification_failed: Cell<bool>,
     livepatch: Cell<bool>,
+    btf_mismatch: Cell<bool>,
 }
 
 impl Once {
@@ -78,6 +80,10 @@ impl Once {
     pub(crate) fn first_livepatch(&self) -> bool {
         Once::first(&self.livepatch)
     }
+
+    pub(crate) fn first_btf_mismatch(&self) -> bool {
+        Once::first(&self.btf_mismatch)
+    }
 }
 
 /// The books of one kernel: its profile, its modules and what ties them, its taints.
@@ -96,6 +102,8 @@ pub struct Kernel {
     /// Latest first, as the kernel's list.
     pub(crate) modules: Vec<Module>,
     pub(crate) once: Once,
+    /// Files that are being loaded.
+    pub(crate) loading: LoadingFiles,
     next_id: u64,
 }
 
@@ -110,6 +118,7 @@ impl Kernel {
             last_unloaded: None,
             modules: Vec::new(),
             once: Once::default(),
+            loading: LoadingFiles::new(),
             next_id: 1,
         }
     }

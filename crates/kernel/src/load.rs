@@ -13,6 +13,7 @@ use crate::ModuleId;
 use crate::Reason;
 use crate::Stage;
 use crate::Taints;
+use crate::btf;
 use crate::event::ImageView;
 use crate::event::Numbers;
 use crate::formation;
@@ -161,10 +162,12 @@ fn form_module<H: Host>(
         formation::complete_formation(kernel, host, id, numbers)
     })?;
     stage(host, Stage::PrepareComingModule, |host, numbers| {
-        patches::prepare_coming_module(kernel, host, id, &info, &mut image, numbers)
+        patches::prepare_coming_module(kernel, host, id, &info, &mut image, numbers)?;
+        btf::btf_module_notify(kernel, host, &info)
     })?;
     host.event(&Event::Patched { info: &info, image: &ImageView::new(&image) });
-    formation::hand_over(kernel, host, id, image);
+    formation::hand_over(kernel, host, id, image)
+        .map_err(|reason| LoadError::new(Stage::CompleteFormation, reason))?;
 
     stage(host, Stage::ParseArgs, |host, numbers| {
         stages::parse_args(kernel, host, id, args.unwrap_or(&[]), numbers)

@@ -314,12 +314,7 @@ impl Kernel {
             return Err(Reason::Signature { fault, errno: Errno::EKEYREJECTED });
         }
         if self.options.lockdown >= Lockdown::Integrity {
-            host.log(
-                Level::Notice,
-                format_args!(
-                    "Lockdown: insmod: unsigned module loading is restricted; see man kernel_lockdown.7"
-                ),
-            );
+            self.log_lockdown(host, "unsigned module loading");
             return Err(Reason::Signature { fault, errno: Errno::EPERM });
         }
         Ok(())

@@ -156,6 +156,8 @@ pub struct Module {
     pub users: Vec<ModuleId>,
     /// Its symbols.
     pub kallsyms: Kallsyms,
+    /// Constructors: address of the table of pointers and how many; none on kernels that do not call them.
+    pub ctors: (u64, u64),
     /// Exception table: address and number of entries.
     pub extable: (u64, u64),
     /// Its `struct module` has its fields where the profile says.
@@ -194,6 +196,7 @@ impl Module {
             uses: Vec::new(),
             users: Vec::new(),
             kallsyms: Kallsyms::default(),
+            ctors: (0, 0),
             extable: (0, 0),
             struct_known: false,
             in_sysfs: false,

@@ -164,12 +164,7 @@ fn unknown<H: Host>(kernel: &mut Kernel, host: &mut H, id: ModuleId, name: &[u8]
 /// `param_check_unsafe()`
 fn check_unsafe<H: Host>(kernel: &mut Kernel, host: &mut H, param: &Param) -> Result<(), Errno> {
     if param.flags & PARAM_HARDWARE != 0 && kernel.options.lockdown >= Lockdown::Integrity {
-        host.log(
-            Level::Notice,
-            format_args!(
-                "Lockdown: insmod: unsafe module parameters is restricted; see man kernel_lockdown.7"
-            ),
-        );
+        kernel.log_lockdown(host, "unsafe module parameters");
         return Err(Errno::EPERM);
     }
     if param.flags & PARAM_UNSAFE != 0 {

@@ -60,8 +60,8 @@ pub struct Config {
     pub force_load: bool,
     /// `MODULE_FORCE_UNLOAD`
     pub force_unload: bool,
-    /// `CONSTRUCTORS` (kernels built for gcov or KASAN): a module with both `.ctors` and `.init_array` is refused. The
-    /// functions in these tables are not called, which such a kernel would do before init.
+    /// `CONSTRUCTORS` (kernels built for gcov or KASAN): the functions in `.ctors` or `.init_array` are called before init; a
+    /// module with both is refused.
     pub constructors: bool,
     /// `RETPOLINE`, active (x86).
     pub retpoline: bool,
@@ -72,6 +72,8 @@ pub struct Config {
     /// `DYNAMIC_DEBUG`: parameter `dyndbg` is taken without a word; its query has no effect here. Without the option a
     /// line says that it is not supported.
     pub dynamic_debug: bool,
+    /// `DEBUG_INFO_BTF_MODULES`, and what follows from type information that does not fit.
+    pub btf: Btf,
     /// `UNUSED_SYMBOLS` (up to 5.11): the tables `__ksymtab_unused` and `__ksymtab_unused_gpl` are searched.
     pub unused_symbols: bool,
 }
@@ -85,6 +87,17 @@ pub enum Decompress {
     Xz,
     /// `.ko.zst`
     Zstd,
+}
+
+/// What the kernel does about type information (`.BTF`) of modules.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Btf {
+    /// It does not look at it (without `CONFIG_DEBUG_INFO_BTF_MODULES`).
+    Ignored,
+    /// What is wrong makes the load fail.
+    MustFit,
+    /// What is wrong is only said (`CONFIG_MODULE_ALLOW_BTF_MISMATCH`).
+    MayDiffer,
 }
 
 /// When the taints of a module's origin and license are set.
@@ -159,6 +172,10 @@ pub struct Rules {
     pub kernel_read_file: bool,
     /// Flag 4 of `finit_module` exists (from 5.17).
     pub compressed_flag: bool,
+    /// A file is loaded once at a time (from 6.5).
+    pub idempotent: bool,
+    /// A failure to set permissions ends the load (6.12; before, it goes unnoticed).
+    pub protect_may_fail: bool,
     /// Form of `__ksymtab`.
     pub ksymtab: KsymtabForm,
     /// The table `__ksymtab_gpl_future` is searched, too (up to 5.11).
@@ -197,7 +214,15 @@ pub enum SignatureRules {
 #[allow(missing_docs)]
 pub enum Field {
     State,
+    /// The list of modules.
+    List,
     Name,
+    /// `mkobj.kobj`
+    Mkobj,
+    /// `mkobj.mod`
+    MkobjMod,
+    /// `bug_list`
+    BugList,
     Syms,
     Crcs,
     NumSyms,

@@ -276,6 +276,7 @@ pub(crate) fn find_module_sections<H: Host>(
         2 * kernel.profile.arch.class().pointer_size()
     };
     let constructors = kernel.profile.config.constructors;
+    let pointer = kernel.profile.arch.class().pointer_size() as u64;
     let Some(module) = kernel.module_mut(id) else { return Ok(()) };
     module.kp = info.section_objs(b"__param", param);
     module.extable = info.section_objs(b"__ex_table", extable as u64);
@@ -284,6 +285,10 @@ pub(crate) fn find_module_sections<H: Host>(
     if constructors && info.find_sec(b".ctors") != 0 && info.find_sec(b".init_array") != 0 {
         host.log(Level::Warning, format_args!("{name}: has both .ctors and .init_array."));
         return Err(Reason::TwoConstructorTables);
+    }
+    if constructors {
+        let table: &[u8] = if info.find_sec(b".ctors") != 0 { b".ctors" } else { b".init_array" };
+        module.ctors = info.section_objs(table, pointer);
     }
     if info.find_sec(b"__obsparm") != 0 {
         host.log(Level::Warning, format_args!("{name}: Ignoring obsolete parameters"));

@@ -16,6 +16,7 @@ use crate::Param;
 use crate::Reason;
 use crate::State;
 use crate::params;
+use crate::profile::Field;
 
 /// What an entry of a directory is.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -208,11 +209,19 @@ impl Kernel {
     pub(crate) fn mod_sysfs_setup<H: Host>(&mut self, host: &mut H, id: ModuleId) -> Result<(), Reason> {
         let Some(module) = self.module(id) else { return Ok(()) };
         let name = Text(&module.name);
-        if host.has_builtin(&module.name) || self.sysfs_module(&directory_name(&module.name)).is_some() {
-            host.log(Level::Err, format_args!("{name}: module is already loaded"));
+        if module.name.is_empty() {
+            // The kernel shows a hashed pointer to the object.
+            let width = 2 * self.profile.arch.class().pointer_size();
+            let at = self.profile.module_struct.offset(Field::Mkobj).unwrap_or(0);
+            let at = module.this_module.wrapping_add(at);
+            self.warn(
+                host,
+                format_args!("kobject: ({at:0width$x}): attempted to be registered with empty name!"),
+            );
             return Err(Reason::Sysfs { errno: Errno::EINVAL });
         }
-        if module.name.is_empty() {
+        if host.has_builtin(&module.name) || self.sysfs_module(&directory_name(&module.name)).is_some() {
+            host.log(Level::Err, format_args!("{name}: module is already loaded"));
             return Err(Reason::Sysfs { errno: Errno::EINVAL });
         }
         if let Some(section) = duplicate_section(module).filter(|_| self.profile.link.kallsyms) {
@@ -223,6 +232,7 @@ impl Kernel {
                     Text(section)
                 ),
             );
+            host.dump_stack(self);
             if self.profile.rules.duplicate_section_fatal {
                 return Err(Reason::Sysfs { errno: Errno::EEXIST });
             }

@@ -163,6 +163,24 @@ impl Kernel {
         }
     }
 
+    /// `security_locked_down()` refused something.
+    pub(crate) fn log_lockdown<H: Host>(&self, host: &mut H, what: &str) {
+        let comm = String::from(host.comm());
+        host.log(
+            Level::Notice,
+            format_args!("Lockdown: {comm}: {what} is restricted; see man kernel_lockdown.7"),
+        );
+    }
+
+    /// `WARN()`: a line between two marks with the state of the kernel behind it, which taints.
+    pub(crate) fn warn<H: Host>(&mut self, host: &mut H, line: Arguments<'_>) {
+        host.log(Level::Warning, format_args!("------------[ cut here ]------------"));
+        host.log(Level::Warning, line);
+        host.dump_stack(self);
+        host.log(Level::Warning, format_args!("---[ end trace 0000000000000000 ]---"));
+        self.add_taint(host, Taints::WARN, Lockdep::StillOk);
+    }
+
     /// Taints of a loaded module.
     pub fn module_taints(&self, id: ModuleId) -> Option<Taints> {
         self.module(id).map(|module| module.taints)

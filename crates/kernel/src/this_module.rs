@@ -12,6 +12,7 @@ use lkm_module::elf::SymbolTable;
 use lkm_module::this_module::ThisModule;
 
 use crate::Host;
+use crate::Kernel;
 use crate::Module;
 use crate::Profile;
 use crate::memory::Words;
@@ -154,8 +155,8 @@ pub(crate) fn write_image<B: DerefMut<Target = [u8]>>(
     live(&mut writer, module);
 }
 
-/// The fields that change while the module lives.
-/// ARM: where the PLTs are. The headers are those of the temporary copy; the address of the slots is noted with the first slot.
+/// ARM: where the PLTs are. The headers are those of the temporary copy; the address of the slots is
+/// noted with the first slot.
 fn arch_plts(writer: &mut Writer<'_>, info: &LoadInfo<'_>, module: &Module) {
     let size = info.elf.class.section_header_size() as u64;
     let headers = info.copy_base.wrapping_add(info.elf.header.shoff);
@@ -171,12 +172,14 @@ fn arch_plts(writer: &mut Writer<'_>, info: &LoadInfo<'_>, module: &Module) {
     }
 }
 
+/// The fields that change while the module lives.
 fn live(writer: &mut Writer<'_>, module: &Module) {
     writer.u32(Field::State, module.state as u64);
     writer.u32(Field::Refcnt, module.refcnt as u32 as u64);
     writer.pointer(Field::Taints, module.taints.bits());
     writer.byte(Field::AsyncProbeRequested, u8::from(module.async_probe_requested));
     writer.pointer(Field::Args, module.args.unwrap_or(0));
+    writer.pointer(Field::MkobjMod, if module.in_sysfs { module.this_module } else { 0 });
 }
 
 fn layouts(writer: &mut Writer<'_>, module: &Module) {
@@ -305,4 +308,31 @@ pub(crate) fn update_after_init<H: Host>(host: &mut H, profile: &Profile, module
         writer.pointer(Field::Kallsyms, core);
     }
     live(&mut writer, module);
+}
+
+/// Chains a module and its neighbours in the kernel's two lists of modules: of all, and of those whose `BUG()`s are known.
+/// The address of a list's head is a fact of the running kernel; where it is not known, nothing is written.
+pub(crate) fn chain<H: Host>(host: &mut H, kernel: &Kernel, near: usize) {
+    let words = Words::of(kernel.profile.arch);
+    for (field, head) in [(Field::List, "modules"), (Field::BugList, "module_bug_list")] {
+        let Some(offset) = kernel.profile.module_struct.offset(field) else { continue };
+        let head = host.facts().symbol(head);
+        let place = |index: Option<usize>| match index.and_then(|index| kernel.modules.get(index)) {
+            Some(module) => Some(module.this_module.wrapping_add(offset)),
+            None => head,
+        };
+        for index in near.saturating_sub(1)..near.saturating_add(2) {
+            let Some(module) = kernel.modules.get(index) else { break };
+            if !module.struct_known || module.this_module == 0 {
+                continue;
+            }
+            let at = module.this_module.wrapping_add(offset);
+            let (next, previous) = (place(index.checked_add(1)), place(index.checked_sub(1)));
+            for (at, to) in [(at, next), (at.wrapping_add(words.size()), previous)] {
+                if let Some(to) = to {
+                    let _ = words.write_pointer(host, at, to);
+                }
+            }
+        }
+    }
 }

@@ -167,5 +167,6 @@ pub(crate) fn remove<H: Host>(kernel: &mut Kernel, host: &mut H, id: ModuleId) {
     for memory in init.iter().chain(&core) {
         host.module_free(memory.base);
     }
+    this_module::chain(host, kernel, index);
     host.event(&Event::Removed { name: &module.name });
 }

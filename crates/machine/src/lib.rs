@@ -14,6 +14,7 @@ mod api;
 mod books;
 mod budget;
 pub mod cpu;
+mod decompress;
 mod file;
 mod guard;
 mod heap;

@@ -8,12 +8,14 @@ use std::rc::Rc;
 
 use lkm_kernel::CallError;
 use lkm_kernel::Callee;
+use lkm_kernel::DecompressFault;
 use lkm_kernel::Event;
 use lkm_kernel::Fault;
 use lkm_kernel::Host;
 use lkm_kernel::Kernel;
 use lkm_kernel::KernelExport;
 use lkm_kernel::Permissions;
+use lkm_kernel::profile::Decompress;
 use lkm_link::Arch;
 use lkm_link::Region;
 use lkm_link::RegionKind;
@@ -27,6 +29,7 @@ use crate::cpu::Access;
 use crate::cpu::Cpu;
 use crate::cpu::CpuError;
 use crate::cpu::Register;
+use crate::decompress;
 use crate::heap::Heap;
 use crate::heap::Origin;
 use crate::heap::Site;
@@ -524,6 +527,18 @@ impl Host for Machine {
 
     fn log(&mut self, level: Level, line: fmt::Arguments<'_>) {
         self.printk(level, line.to_string());
+    }
+
+    fn dump_stack(&mut self, kernel: &mut Kernel) {
+        self.show_loader(kernel);
+    }
+
+    fn comm(&self) -> &str {
+        &self.config.comm
+    }
+
+    fn decompress(&mut self, format: Decompress, stream: &[u8]) -> Result<Vec<u8>, DecompressFault> {
+        decompress::decompress(format, stream)
     }
 }
 

@@ -164,6 +164,16 @@ impl Machine {
         self.printk(Level::Warning, "---[ end trace 0000000000000000 ]---");
     }
 
+    /// What `dump_stack()` shows while the loader itself runs, which is no code of the guest.
+    pub(crate) fn show_loader(&mut self, kernel: &Kernel) {
+        let tainted = kernel.taints.print_tainted();
+        let (comm, release) = (&self.config.comm, &self.config.release);
+        let task = format!("CPU: 0 PID: {PID} Comm: {comm} {tainted} {release} #1");
+        for line in [task.as_str(), "Call Trace:", " load_module"] {
+            self.printk(Level::Warning, line);
+        }
+    }
+
     /// Where a module's exception table continues after a fault: x86_64 has entries of three offsets, ARM of two
     /// addresses.
     fn fixup(&self, kernel: &Kernel, pc: u64) -> Option<u64> {

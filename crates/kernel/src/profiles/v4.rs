@@ -16,6 +16,7 @@ use super::ARM_MODULES_2G;
 use super::X86_64_MODULES;
 use super::structs;
 use crate::profile::Blacklist;
+use crate::profile::Btf;
 use crate::profile::Config;
 use crate::profile::LongName;
 use crate::profile::MissingCrc;
@@ -134,6 +135,7 @@ fn config() -> Config {
         allow_missing_namespace_imports: false,
         dynamic_debug: false,
         unused_symbols: false,
+        btf: Btf::Ignored,
     }
 }
 
@@ -150,6 +152,8 @@ fn rules() -> Rules {
         long_name: LongName::Truncate,
         kernel_read_file: true,
         compressed_flag: false,
+        idempotent: false,
+        protect_may_fail: false,
         ksymtab: KsymtabForm { relative: false, namespace: false },
         gpl_future: true,
         kcrctab_entry: 8,

@@ -13,6 +13,7 @@ use super::ARM_MODULES;
 use super::X86_64_MODULES;
 use super::structs;
 use crate::profile::Blacklist;
+use crate::profile::Btf;
 use crate::profile::Config;
 use crate::profile::LongName;
 use crate::profile::MissingCrc;
@@ -35,7 +36,7 @@ pub(super) fn debian_amd64() -> Profile {
         elf: ElfRules { debian: true, ..super::elf(Arch::X86_64, ElfGeneration::V6_1) },
         link: LinkRules::debian_6_1(Arch::X86_64),
         patch: PatchProfile::x86_64_6_1(),
-        config: Config { retpoline: true, ..debian_config() },
+        config: Config { retpoline: true, btf: Btf::MayDiffer, ..debian_config() },
         rules: debian_rules(),
         module_struct: structs::DEBIAN_6_1_AMD64,
         module_area: X86_64_MODULES,
@@ -116,6 +117,7 @@ fn vanilla_config() -> Config {
         allow_missing_namespace_imports: false,
         dynamic_debug: false,
         unused_symbols: false,
+        btf: Btf::Ignored,
     }
 }
 
@@ -135,6 +137,8 @@ fn vanilla_rules() -> Rules {
         long_name: LongName::Truncate,
         kernel_read_file: true,
         compressed_flag: true,
+        idempotent: false,
+        protect_may_fail: false,
         ksymtab: KsymtabForm { relative: true, namespace: true },
         gpl_future: false,
         kcrctab_entry: 4,

@@ -88,6 +88,8 @@ fn rules(older: Rules) -> Rules {
     Rules {
         taint_timing: TaintTiming::AfterInsertion,
         early_mod_check: true,
+        idempotent: true,
+        protect_may_fail: true,
         duplicate_section_fatal: true,
         ..older
     }

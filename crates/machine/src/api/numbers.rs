@@ -1,6 +1,9 @@
 //! Numbers in texts: `kstrto*`, `simple_strto*`, `sscanf`.
 
-use lkm_module::Errno;
+use lkm_kernel::numbers::Leading;
+use lkm_kernel::numbers::kstrto;
+use lkm_kernel::numbers::kstrtobool;
+use lkm_kernel::numbers::leading_number;
 
 use super::Call;
 use super::Done;
@@ -38,12 +41,12 @@ pub(crate) const FUNCTIONS: &[Function] = &[
     call("kstrtobool", |call| {
         let (text, to) = (call.word(), call.word());
         let text = call.text(text)?;
-        match to_bool(&text) {
-            Some(value) => {
+        match kstrtobool(&text) {
+            Ok(value) => {
                 call.put(to, &[u8::from(value)])?;
                 Ok(0)
             }
-            None => Ok(call.error(Errno::EINVAL)),
+            Err(errno) => Ok(call.error(errno)),
         }
     }),
     call("simple_strtoul", simple),
@@ -62,69 +65,10 @@ pub(crate) const FUNCTIONS: &[Function] = &[
     }),
 ];
 
-/// `kstrtobool()`: the first letter decides, for `on` and `off` the second.
-pub(crate) fn to_bool(text: &[u8]) -> Option<bool> {
-    match *text {
-        [b'y' | b'Y' | b't' | b'T' | b'1', ..] => Some(true),
-        [b'n' | b'N' | b'f' | b'F' | b'0', ..] => Some(false),
-        [b'o' | b'O', b'n' | b'N', ..] => Some(true),
-        [b'o' | b'O', b'f' | b'F', ..] => Some(false),
-        _ => None,
-    }
-}
-
-/// The value and the number of bytes of a number at the start of a text. Base 0 asks the prefix.
-pub(crate) fn leading_number(text: &[u8], base: u32) -> (u64, usize, bool) {
-    let hex = matches!(text, [b'0', b'x' | b'X', digit, ..] if digit.is_ascii_hexdigit());
-    let (base, skip) = match base {
-        0 if hex => (16, 2),
-        0 if text.first() == Some(&b'0') => (8, 0),
-        0 => (10, 0),
-        16 if hex => (16, 2),
-        base => (base.clamp(2, 36), 0),
-    };
-    let (mut value, mut length, mut overflow) = (0_u64, skip, false);
-    for &byte in text.iter().skip(skip) {
-        let Some(digit) = char::from(byte).to_digit(base) else { break };
-        let next = value.checked_mul(u64::from(base)).and_then(|value| value.checked_add(u64::from(digit)));
-        overflow |= next.is_none();
-        value = next.unwrap_or_else(|| value.wrapping_mul(u64::from(base)).wrapping_add(u64::from(digit)));
-        length += 1;
-    }
-    if length == skip && skip == 0 { (0, 0, false) } else { (value, length, overflow) }
-}
-
-/// `kstrto*`: the whole text but one newline at its end, in the range of a type.
-pub(crate) fn whole_number(text: &[u8], base: u32, bits: u32, signed: bool) -> Result<u64, Errno> {
-    let (negative, digits) = match text {
-        [b'-', rest @ ..] if signed => (true, rest),
-        [b'+', rest @ ..] => (false, rest),
-        text => (false, text),
-    };
-    let (value, length, overflow) = leading_number(digits, base);
-    let rest = digits.get(length..).unwrap_or_default();
-    if overflow {
-        return Err(Errno::ERANGE);
-    }
-    if length == 0 || !(rest.is_empty() || rest == b"\n") {
-        return Err(Errno::EINVAL);
-    }
-    let limit = if bits == 64 { u64::MAX } else { (1 << bits) - 1 };
-    let fits = match (signed, negative) {
-        (false, _) => value <= limit,
-        (true, false) => value <= limit >> 1,
-        (true, true) => value <= (limit >> 1) + 1,
-    };
-    if !fits {
-        return Err(Errno::ERANGE);
-    }
-    Ok(if negative { value.wrapping_neg() } else { value })
-}
-
 fn convert(call: &mut Call<'_>, bits: u32, signed: bool) -> Done {
     let (text, base, to) = (call.word(), call.u32(), call.word());
     let text = call.text(text)?;
-    match whole_number(&text, base, bits, signed) {
+    match kstrto(&text, base, bits, signed) {
         Ok(value) => {
             let bytes = value.to_le_bytes();
             call.put(to, bytes.get(..bits as usize / 8).unwrap_or_default())?;
@@ -139,7 +83,7 @@ fn simple(call: &mut Call<'_>) -> Done {
     let text = call.text(at)?;
     let negative = text.first() == Some(&b'-') && call.name.ends_with(['l']) && !call.name.contains('u');
     let skip = usize::from(negative);
-    let (value, length, _) = leading_number(text.get(skip..).unwrap_or_default(), base);
+    let Leading { value, length, .. } = leading_number(text.get(skip..).unwrap_or_default(), base);
     if end != 0 {
         let used = if length == 0 { 0 } else { skip + length };
         call.machine.write_word(end, at.wrapping_add(used as u64));
@@ -171,7 +115,8 @@ fn scan(call: &mut Call<'_>, text: u64, format: u64, mut arguments: impl Argumen
         }
         let skip = byte(&format, f) == b'*';
         f += usize::from(skip);
-        let (width, digits, _) = leading_number(format.get(f..).unwrap_or_default(), 10);
+        let Leading { value: width, length: digits, .. } =
+            leading_number(format.get(f..).unwrap_or_default(), 10);
         f += digits;
         let width = if digits == 0 { None } else { Some(usize::try_from(width).unwrap_or(usize::MAX)) };
         let mut size = 4;
@@ -240,7 +185,8 @@ fn scan(call: &mut Call<'_>, text: u64, format: u64, mut arguments: impl Argumen
                 };
                 let negative = rest.first() == Some(&b'-') && matches!(conversion, b'd' | b'i');
                 let skip = usize::from(negative);
-                let (value, length, _) = leading_number(rest.get(skip..).unwrap_or_default(), base);
+                let Leading { value, length, .. } =
+                    leading_number(rest.get(skip..).unwrap_or_default(), base);
                 if length == 0 {
                     break;
                 }
@@ -257,31 +203,4 @@ fn scan(call: &mut Call<'_>, text: u64, format: u64, mut arguments: impl Argumen
         }
     }
     Ok(stored)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn numbers_of_kstrto() {
-        assert_eq!(whole_number(b"0x1F\n", 0, 32, true), Ok(31));
-        assert_eq!(whole_number(b"017", 0, 32, true), Ok(15));
-        assert_eq!(whole_number(b"-1", 0, 32, true), Ok(u64::MAX));
-        assert_eq!(whole_number(b"-1", 0, 32, false), Err(Errno::EINVAL));
-        assert_eq!(whole_number(b"+7", 10, 8, false), Ok(7));
-        assert_eq!(whole_number(b"256", 10, 8, false), Err(Errno::ERANGE));
-        assert_eq!(whole_number(b"-128", 10, 8, true), Ok((-128_i64).cast_unsigned()));
-        assert_eq!(whole_number(b"128", 10, 8, true), Err(Errno::ERANGE));
-        assert_eq!(whole_number(b"18446744073709551615", 0, 64, false), Ok(u64::MAX));
-        assert_eq!(whole_number(b"18446744073709551616", 0, 64, false), Err(Errno::ERANGE));
-        assert_eq!(
-            whole_number(b"18446744073709551616x", 0, 64, false),
-            Err(Errno::ERANGE),
-            "before the rest"
-        );
-        for bad in [&b""[..], b"\n", b"1 ", b"x", b"0x", b"1\n\n"] {
-            assert_eq!(whole_number(bad, 0, 32, true), Err(Errno::EINVAL), "{bad:?}");
-        }
-    }
 }

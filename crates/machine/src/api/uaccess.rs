@@ -1,5 +1,7 @@
 //! User memory: copies in and out, and the window that stands for a program's buffers.
 
+use lkm_kernel::numbers::kstrto;
+use lkm_kernel::numbers::kstrtobool;
 use lkm_link::Arch;
 use lkm_module::Errno;
 
@@ -7,8 +9,6 @@ use super::Call;
 use super::Done;
 use super::Function;
 use super::call;
-use super::numbers::to_bool;
-use super::numbers::whole_number;
 use super::raw;
 use super::slab::buffer;
 use super::value;
@@ -131,12 +131,12 @@ pub(crate) const FUNCTIONS: &[Function] = &[
         if !call.machine.read_user(from, &mut bytes) {
             return Ok(call.error(Errno::EFAULT));
         }
-        match to_bool(&bytes) {
-            Some(value) => {
+        match kstrtobool(&bytes) {
+            Ok(value) => {
                 call.put(to, &[u8::from(value)])?;
                 Ok(0)
             }
-            None => Ok(call.error(Errno::EINVAL)),
+            Err(errno) => Ok(call.error(errno)),
         }
     }),
     call("__check_object_size", |call| {
@@ -215,7 +215,7 @@ fn from_user(call: &mut Call<'_>, bits: u32, signed: bool) -> Done {
         return Ok(call.error(Errno::EFAULT));
     }
     let text = bytes.split(|&byte| byte == 0).next().unwrap_or_default();
-    match whole_number(text, base, bits, signed) {
+    match kstrto(text, base, bits, signed) {
         Ok(value) => {
             call.put(to, value.to_le_bytes().get(..bits as usize / 8).unwrap_or_default())?;
             Ok(0)
