@@ -32,6 +32,8 @@ pub(crate) struct Parsed<'a> {
     pub(crate) options: Vec<Opt<'a>>,
     /// What is no option.
     pub(crate) operands: Vec<&'a OsStr>,
+    /// The `-s` and `-v` among them by their letters.
+    pub(crate) messages: Vec<u8>,
 }
 
 /// `-s`: messages to the system log.
@@ -53,10 +55,17 @@ impl Command {
     ) -> Result<Parsed<'a>, u8> {
         let mut getopt = Getopt::new(self.options, args, context.posix);
         let mut options = Vec::new();
+        let mut messages = Vec::new();
         for option in getopt.by_ref() {
             match option {
-                Ok(Opt { key: b's', .. }) => context.use_syslog(),
-                Ok(Opt { key: b'v', .. }) => context.set_verbose(),
+                Ok(Opt { key: b's', .. }) => {
+                    messages.push(b's');
+                    context.use_syslog();
+                }
+                Ok(Opt { key: b'v', .. }) => {
+                    messages.push(b'v');
+                    context.set_verbose();
+                }
                 Ok(Opt { key: b'V', .. }) => {
                     context.version();
                     return Err(0);
@@ -72,7 +81,7 @@ impl Command {
                 }
             }
         }
-        Ok(Parsed { options, operands: getopt.operands() })
+        Ok(Parsed { options, operands: getopt.operands(), messages })
     }
 
     /// What `--help` prints.

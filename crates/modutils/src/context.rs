@@ -104,6 +104,11 @@ impl<'a> Context<'a> {
         self.verbose
     }
 
+    /// Whether messages tell what is done from here on.
+    pub(crate) fn set_info(&mut self, told: bool) {
+        self.verbose = told;
+    }
+
     /// No messages and no explanations from here on.
     pub(crate) fn set_quiet(&mut self) {
         self.quiet = true;
@@ -128,7 +133,8 @@ impl<'a> Context<'a> {
         self.failure.is_some()
     }
 
-    fn flush(&mut self) {
+    /// Writes what was printed, before something else does.
+    pub(crate) fn flush(&mut self) {
         if self.failure.is_none() {
             self.failure = self.out.flush().err();
         }

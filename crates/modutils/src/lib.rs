@@ -19,6 +19,7 @@ mod insmod;
 mod kmod;
 mod lsmod;
 mod modinfo;
+mod modprobe;
 mod output;
 mod path;
 mod rmmod;
@@ -34,7 +35,7 @@ pub use path::module_name;
 
 /// The commands, in the order in which they are listed.
 pub const COMMANDS: &[Command] =
-    &[insmod::COMMAND, rmmod::COMMAND, lsmod::COMMAND, modinfo::COMMAND, kmod::COMMAND];
+    &[insmod::COMMAND, rmmod::COMMAND, lsmod::COMMAND, modinfo::COMMAND, modprobe::COMMAND, kmod::COMMAND];
 
 /// Runs the command that the first argument names, by its last path component, or, if that is none, the second.
 /// Gives the exit code.

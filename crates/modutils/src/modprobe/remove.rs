@@ -1,0 +1,150 @@
+//! Unloading.
+
+use std::ffi::CString;
+use std::ffi::OsStr;
+use std::os::unix::ffi::OsStrExt;
+use std::time::Duration;
+use std::time::Instant;
+
+use lkm_module::Errno;
+use lkm_syscall::DeleteFlags;
+use lkm_tree::lookup::Found;
+
+use super::Fatal;
+use super::Session;
+use super::state::State;
+use super::state::references;
+use crate::explain;
+
+/// Modules that are unloaded for the sake of others, at most this many deep: holders of holders and soft dependencies of
+/// soft dependencies. A circle of soft dependencies ends here.
+const DEPTH: usize = 64;
+
+impl Session<'_, '_> {
+    /// Unloads what several names stand for.
+    pub(super) fn remove_all(&mut self, names: &[&OsStr]) -> Result<bool, Fatal> {
+        let mut good = true;
+        for name in names {
+            good &= self.remove(name.as_bytes())?;
+        }
+        Ok(good)
+    }
+
+    fn remove(&mut self, name: &[u8]) -> Result<bool, Fatal> {
+        let found = match self.modules.find(name) {
+            Ok(found) => found,
+            Err(_) => return self.give_up(&[b"Module ", name, b" not found."]),
+        };
+        for found in found {
+            let holders = self.request.remove_holders;
+            if !self.remove_one(&found.name, holders, false, DEPTH)? {
+                return Ok(false);
+            }
+        }
+        Ok(true)
+    }
+
+    /// Unloads a module: what was loaded softly after it, who uses it if that was asked for, itself, what it needed and
+    /// nobody else does, what was loaded softly before it.
+    fn remove_one(
+        &mut self,
+        name: &[u8],
+        holders: bool,
+        may_be_builtin: bool,
+        depth: usize,
+    ) -> Result<bool, Fatal> {
+        let Some(depth) = depth.checked_sub(1) else { return Ok(true) };
+        let ignore = self.request.ignore_commands;
+        let command = if ignore { None } else { self.modules.remove_command(name).cloned() };
+        let asks_kernel = command.is_none() && !self.request.show_depends;
+        if asks_kernel {
+            match State::of(self.context, &self.modules, name) {
+                State::Absent if self.request.first_time => {
+                    return self.give_up(&[b"Module ", name, b" is not in kernel."]);
+                }
+                State::Absent => return Ok(true),
+                State::Builtin if may_be_builtin => return Ok(true),
+                State::Builtin => return self.give_up(&[b"Module ", name, b" is builtin."]),
+                State::Live | State::Between => {}
+            }
+        }
+        let (before, after) = if ignore { (Vec::new(), Vec::new()) } else { self.soft(name) };
+        for found in after.iter().rev() {
+            self.remove_one(&found.name, false, true, depth)?;
+        }
+        if holders {
+            let mut users = self.context.kernel.holders(name).unwrap_or_default();
+            users.reverse();
+            for user in users {
+                if !self.remove_one(&user, holders, true, depth)? {
+                    return Ok(false);
+                }
+            }
+        }
+        if asks_kernel && self.request.wait.is_none() && references(self.context, name).is_some_and(|count| count > 0) {
+            return self.give_up(&[b"Module ", name, b" is in use."]);
+        }
+        let gone = match &command {
+            Some(line) if self.request.dry_run => {
+                self.show_removal(name);
+                let _ = line;
+                true
+            }
+            Some(line) => self.run_command("remove", name, line, b""),
+            None => self.delete(name)?,
+        };
+        if !gone {
+            return Ok(false);
+        }
+        for dependency in self.modules.dependencies(name).unwrap_or_default().into_iter().rev() {
+            if references(self.context, &dependency.name) == Some(0) {
+                self.delete(&dependency.name)?;
+            }
+        }
+        for found in before.iter().rev() {
+            self.remove_one(&found.name, false, true, depth)?;
+        }
+        Ok(true)
+    }
+
+    fn soft(&self, name: &[u8]) -> (Vec<Found>, Vec<Found>) {
+        let (before, after) = self.modules.soft_dependencies(name);
+        let find = |names: Vec<&[u8]>| {
+            names.into_iter().filter_map(|name| self.modules.find(name).ok()).flatten().collect()
+        };
+        (find(before), find(after))
+    }
+
+    fn show_removal(&mut self, name: &[u8]) {
+        if self.request.show {
+            self.context.print(&[b"rmmod ", name, b"\n"].concat());
+        }
+    }
+
+    /// Has the kernel unload a module.
+    fn delete(&mut self, name: &[u8]) -> Result<bool, Fatal> {
+        self.show_removal(name);
+        if self.request.dry_run {
+            return Ok(true);
+        }
+        let force = if self.request.flags.0.is_empty() { DeleteFlags::empty() } else { DeleteFlags::FORCE };
+        let Ok(c_name) = CString::new(name) else { return Ok(false) };
+        let until = self.request.wait.map(|wait| Instant::now() + wait);
+        let mut pause = Duration::from_millis(1);
+        let log = self.context.log_mark();
+        let errno = loop {
+            match self.context.kernel.delete_module(&c_name, DeleteFlags::NONBLOCK | force) {
+                Ok(()) => return Ok(true),
+                Err(Errno::EAGAIN) if until.is_some_and(|until| Instant::now() < until) => {
+                    std::thread::sleep(pause);
+                    pause = (pause * 2).min(Duration::from_millis(100));
+                }
+                Err(errno) => break errno,
+            }
+        };
+        let _ = log;
+        self.context.error(&[b"could not remove '", name, b"': ", errno.text().as_bytes()]);
+        explain::refusal(self.context, explain::Attempt::Remove(name, errno));
+        Ok(false)
+    }
+}

@@ -1,0 +1,110 @@
+//! What is printed instead of loading: the configuration, versions of symbols, exports.
+
+use std::ffi::OsStr;
+use std::os::unix::ffi::OsStrExt;
+use std::path::Path;
+use std::path::PathBuf;
+
+use lkm_module::Module;
+use lkm_tree::file::read_module;
+use lkm_tree::lookup::IndexFile;
+
+use super::Fatal;
+use super::Session;
+use crate::Context;
+
+/// The configuration and the aliases of all modules, all in the language of modprobe.d.
+pub(super) fn config(session: &mut Session<'_, '_>) {
+    let Session { context, modules, .. } = session;
+    let config = modules.config();
+    let mut line = |parts: &[&[u8]]| context.print(&[&parts.join(&b' ')[..], b"\n"].concat());
+    for entry in &config.blacklist {
+        line(&[b"blacklist", &entry.module]);
+    }
+    for entry in &config.deny {
+        line(&[b"deny", &entry.pattern]);
+    }
+    for entry in &config.install {
+        line(&[b"install", &entry.pattern, &entry.command]);
+    }
+    for entry in &config.remove {
+        line(&[b"remove", &entry.pattern, &entry.command]);
+    }
+    for entry in &config.aliases {
+        line(&[b"alias", &entry.pattern, &entry.module]);
+    }
+    for entry in &config.options {
+        line(&[b"options", &entry.module, &entry.options]);
+    }
+    for entry in &config.soft_dependencies {
+        // As kmod prints it, without a blank before `post:`.
+        let mut text = Vec::new();
+        for (title, names) in [(&b"pre: "[..], &entry.before), (b"post: ", &entry.after)] {
+            if !names.is_empty() {
+                text.extend_from_slice(title);
+                text.extend_from_slice(&names.join(&b' '));
+            }
+        }
+        line(&[b"softdep", &entry.pattern, &text]);
+    }
+    for entry in &config.weak_dependencies {
+        line(&[b"weakdep", &entry.pattern, &entry.names.join(&b' ')]);
+    }
+    context.print(b"\n# End of configuration files. Dumping indexes now:\n\n");
+    for index in [IndexFile::Aliases, IndexFile::Symbols] {
+        let _ = modules.for_each(index, |key, value| print_alias(context, key, value));
+    }
+}
+
+fn print_alias(context: &mut Context<'_>, key: &[u8], value: &[u8]) {
+    context.print(&[b"alias ", key, b" ", value, b"\n"].concat());
+}
+
+/// Versions of the symbols that a module uses.
+pub(super) fn modversions(session: &mut Session<'_, '_>, name: &OsStr) -> Result<(), Fatal> {
+    let file = session.read(name, b"modversions")?;
+    let versions = Module::parse(&file).map(|module| module.versions());
+    for version in versions.iter().flat_map(|versions| versions.iter()) {
+        session.print_symbol(version.crc, version.name);
+    }
+    Ok(())
+}
+
+/// The symbols that a module exports, with their versions.
+pub(super) fn exports(session: &mut Session<'_, '_>, name: &OsStr) -> Result<(), Fatal> {
+    let file = session.read(name, b"symbols")?;
+    let Ok(module) = Module::parse(&file) else { return Ok(()) };
+    let exports = module.exports().unwrap_or_default();
+    for export in exports {
+        session.print_symbol(export.crc.unwrap_or(0).into(), export.name);
+    }
+    Ok(())
+}
+
+impl Session<'_, '_> {
+    /// The bytes of a module that is named by its file or its name.
+    fn read(&mut self, name: &OsStr, what: &[u8]) -> Result<Vec<u8>, Fatal> {
+        let Some(path) = self.file_of(name) else {
+            self.context.fatal(&[b"Module ", name.as_bytes(), b" not found."]);
+            return Err(Fatal);
+        };
+        read_module(&path).map(|file| file.bytes).map_err(|error| {
+            let text = error.errno().text().as_bytes();
+            self.context.fatal(&[b"could not get ", what, b" of ", name.as_bytes(), b": ", text]);
+            Fatal
+        })
+    }
+
+    fn file_of(&self, name: &OsStr) -> Option<PathBuf> {
+        let path = Path::new(name);
+        if path.exists() {
+            return Some(path.to_owned());
+        }
+        let found = self.modules.find(name.as_bytes()).ok()?;
+        self.modules.file(&found.first()?.name).ok()
+    }
+
+    fn print_symbol(&mut self, crc: u64, name: &[u8]) {
+        self.context.print(&[format!("{crc:#010x}\t").as_bytes(), name, b"\n"].concat());
+    }
+}
