@@ -4,7 +4,9 @@ use std::borrow::Cow;
 use std::ffi::OsStr;
 use std::ffi::OsString;
 use std::os::unix::ffi::OsStrExt;
+use std::os::unix::ffi::OsStringExt;
 use std::path::Path;
+use std::path::PathBuf;
 
 use lkm_module::Errno;
 use lkm_module::signature::SignerInfo;
@@ -12,25 +14,33 @@ use lkm_module::signature::SignerInfo;
 use crate::Context;
 use crate::command;
 use crate::command::Command;
+use crate::explain;
+use crate::explain::Attempt;
 use crate::getopt::Opt;
 use crate::getopt::Spec;
-use crate::module_name;
-use crate::path::base_name;
 use crate::path::is_module_file_name;
-use crate::sparse::Source;
 
 mod json;
 mod params;
+mod subject;
 
 use params::Params;
+use subject::KernelDirectory;
+use subject::Subject;
 
 const JSON: u8 = 1;
 
 pub(crate) const COMMAND: Command = Command {
     name: "modinfo",
     about: "show what a module says of itself",
-    synopsis: &["[options] filename ..."],
-    description: "Prints what modules say of themselves: author, licence, description, dependencies, parameters, signature.",
+    synopsis: &["[options] modulename|filename|alias ..."],
+    description: "Prints what modules say of themselves: author, licence, description, dependencies, parameters, signature.
+
+What is named is a file if there is one of that name that ends in .ko, .ko.gz, .ko.xz or .ko.zst, otherwise a module or an
+alias, which is looked up in the indexes of the kernel's directory; an alias may stand for several modules. Of modules that
+are part of the kernel it prints what modules.builtin.modinfo has.
+
+The exit code is 0 if everything that was named was found and read.",
     options: OPTIONS,
     run,
 };
@@ -43,7 +53,15 @@ const OPTIONS: &[Spec] = &[
     Spec::flag(b'n', "filename", "print only 'filename'"),
     Spec::flag(b'0', "null", "end each value with a zero byte, not a newline"),
     Spec::with_value(b'F', "field", "FIELD", "print only this field"),
-    Spec::flag(JSON, "json", "a JSON array with an object for each file").only_long(),
+    Spec::flag(b'm', "modname", "what is named are modules, not files or aliases"),
+    Spec::with_value(
+        b'k',
+        "set-version",
+        "VERSION",
+        "the kernel's release, instead of that of the running one",
+    ),
+    Spec::with_value(b'b', "basedir", "DIR", "the directory that lib/modules is in, instead of /"),
+    Spec::flag(JSON, "json", "a JSON array with an object for each module").only_long(),
     command::VERSION,
     command::HELP,
 ];
@@ -62,7 +80,8 @@ type Field<'a> = (&'a [u8], Cow<'a, [u8]>);
 
 pub(crate) fn run(context: &mut Context<'_>, args: &[OsString]) -> u8 {
     let mut request = Request { field: None, separator: b'\n' };
-    let mut json = false;
+    let (mut json, mut only_names) = (false, false);
+    let (mut release, mut base) = (None, None);
     let parsed = match COMMAND.parse(context, args) {
         Ok(parsed) => parsed,
         Err(code) => return code,
@@ -76,32 +95,51 @@ pub(crate) fn run(context: &mut Context<'_>, args: &[OsString]) -> u8 {
             b'n' => request.field = Some(b"filename"),
             b'F' => request.field = Some(value.as_bytes()),
             b'0' => request.separator = 0,
+            b'm' => only_names = true,
+            b'k' => release = Some(value),
+            b'b' => base = Some(value),
             _ => json = true,
         }
     }
-    let files = parsed.operands;
-    if files.is_empty() {
+    if parsed.operands.is_empty() {
         context.error(&[b"missing module or filename."]);
         return 1;
     }
+    let kernel = KernelDirectory::new(directory(context, base, release));
     let mut objects = Vec::new();
     let mut code = 0;
-    for file in files {
-        let is_file = std::fs::metadata(file).is_ok_and(|kind| kind.is_file());
-        if !is_file || !is_module_file_name(file.as_bytes()) {
-            context.error(&[b"Module ", file.as_bytes(), b" not found."]);
-            code = 1;
-            continue;
-        }
-        let result = if json {
-            json::describe(context, file, request).map(|object| objects.push(object))
+    for given in parsed.operands {
+        let is_file = || is_module_file_name(given.as_bytes()) && Path::new(given).is_file();
+        let subjects = if !only_names && is_file() {
+            vec![Subject::of_file(given)]
         } else {
-            print(context, file, request)
+            match kernel.find(given, only_names) {
+                Ok(subjects) => subjects,
+                Err(what) => {
+                    context.error(&[what, b" ", given.as_bytes(), b" not found."]);
+                    explain::refusal(context, Attempt::LookUp(given.as_bytes(), kernel.path()));
+                    code = 1;
+                    continue;
+                }
+            }
         };
-        if let Err(errno) = result {
-            let name = module_name(base_name(file.as_bytes()));
-            context.error(&[b"could not get modinfo from '", &name, b"': ", errno.text().as_bytes()]);
-            code = 1;
+        for subject in subjects {
+            let result = if json {
+                json::describe(context, &kernel, &subject, request).map(|object| objects.push(object))
+            } else {
+                print(context, &kernel, &subject, request)
+            };
+            if let Err(errno) = result {
+                let text = errno.text().as_bytes();
+                context.error(&[b"could not get modinfo from '", subject.name(), b"': ", text]);
+                if let Subject::File { path, .. } = &subject {
+                    explain::refusal(context, Attempt::Read(path, errno));
+                }
+                code = 1;
+            }
+        }
+        if context.output_failed() {
+            break;
         }
     }
     if json {
@@ -110,20 +148,44 @@ pub(crate) fn run(context: &mut Context<'_>, args: &[OsString]) -> u8 {
     code
 }
 
-fn print(context: &mut Context<'_>, file: &OsStr, request: Request<'_>) -> Result<(), Errno> {
+/// `BASE/lib/modules/RELEASE`, put together as text: `filename` shows it as it was given.
+fn directory(context: &Context<'_>, base: Option<&OsStr>, release: Option<&OsStr>) -> PathBuf {
+    let running;
+    let release = match release {
+        Some(release) => release.as_bytes(),
+        None => {
+            running = context.kernel.release();
+            &running
+        }
+    };
+    let directory = match base {
+        Some(base) => [base.as_bytes(), b"/lib/modules/", release].concat(),
+        None => [context.module_root.as_bytes(), b"/", release].concat(),
+    };
+    PathBuf::from(OsString::from_vec(absolute(&directory)))
+}
+
+fn print(
+    context: &mut Context<'_>,
+    kernel: &KernelDirectory,
+    subject: &Subject,
+    request: Request<'_>,
+) -> Result<(), Errno> {
     let Request { field, separator } = request;
     let end = &[separator][..];
-    let path = absolute(file);
     if field == Some(b"filename") {
-        context.print(&[&path, end].concat());
+        context.print(&[subject.filename(), end].concat());
         return Ok(());
     }
     if field.is_none() {
-        context.print(&[b"filename:       ", &path[..], end].concat());
+        if let Subject::Builtin { name } = subject {
+            context.print(&[b"name:           ", &name[..], end].concat());
+        }
+        context.print(&[b"filename:       ", subject.filename(), end].concat());
     }
-    let source = open(file, field)?;
-    let fields = fields(&source, field)?;
+    let source = subject.open(kernel, field)?;
     let mut params = Params::default();
+    let fields = source.fields(field)?;
     for (key, value) in &fields {
         let wants_params = field.is_none() || field == Some(b"parm");
         if wants_params && (*key == b"parm" || *key == b"parmtype") {
@@ -150,29 +212,6 @@ fn print(context: &mut Context<'_>, file: &OsStr, request: Request<'_>) -> Resul
         context.print(&[&line, end].concat());
     }
     Ok(())
-}
-
-/// Reads of a file what the field is found in.
-fn open(file: &OsStr, field: Option<&[u8]>) -> Result<Source, Errno> {
-    let mut source = Source::open(Path::new(file))?;
-    source.read_modinfo()?;
-    if field.is_none_or(is_signature_field) {
-        source.read_signature()?;
-    }
-    Ok(source)
-}
-
-/// The fields in their order: those of `.modinfo`, then those of the signature, if one of them is wanted.
-fn fields<'a>(source: &'a Source, field: Option<&[u8]>) -> Result<Vec<Field<'a>>, Errno> {
-    let tags = source.modinfo()?.iter();
-    let mut fields: Vec<Field<'a>> =
-        tags.map(|tag| (tag.name, Cow::Borrowed(tag.value.unwrap_or(b"")))).collect();
-    if field.is_none_or(is_signature_field)
-        && let Some(signer) = source.signer()
-    {
-        fields.extend(signature_fields(&signer));
-    }
-    Ok(fields)
 }
 
 fn is_signature_field(field: &[u8]) -> bool {
@@ -212,13 +251,12 @@ fn hex(bytes: &[u8]) -> Vec<u8> {
 }
 
 /// The path from the root, with what the user wrote at its end.
-fn absolute(file: &OsStr) -> Vec<u8> {
-    let file = file.as_bytes();
-    if file.starts_with(b"/") {
-        return file.to_vec();
+fn absolute(path: &[u8]) -> Vec<u8> {
+    if path.starts_with(b"/") {
+        return path.to_vec();
     }
     match std::env::current_dir() {
-        Ok(directory) => [directory.as_os_str().as_bytes(), b"/", file].concat(),
-        Err(_) => file.to_vec(),
+        Ok(directory) => [directory.as_os_str().as_bytes(), b"/", path].concat(),
+        Err(_) => path.to_vec(),
     }
 }

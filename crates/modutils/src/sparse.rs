@@ -19,7 +19,7 @@ use lkm_module::signature::SignerInfo;
 use lkm_module::signature::TRAILER_SIZE;
 use lkm_module::signature::appended_signature;
 use lkm_tree::compress::Compression;
-use lkm_tree::compress::decompress;
+use lkm_tree::compress::decompress_until;
 use lkm_tree::file::LIMIT;
 
 /// Bytes of the longest ELF header.
@@ -33,8 +33,9 @@ pub(crate) struct Source {
 }
 
 impl Source {
-    /// Opens a file; reads all of it only if it is compressed. Errors are those of kmod's library.
-    pub(crate) fn open(path: &Path) -> Result<Source, Errno> {
+    /// Opens a file; reads all of it only if it is compressed. Where the signature at its end is not wanted, it is
+    /// unpacked no further than to where its sections are known. Errors are those of kmod's library.
+    pub(crate) fn open(path: &Path, with_signature: bool) -> Result<Source, Errno> {
         let mut file = File::open(path).map_err(errno)?;
         let size = file.metadata().map_err(errno)?.len();
         if size > LIMIT {
@@ -48,7 +49,8 @@ impl Source {
         }
         if Compression::of(&start) != Compression::None {
             file.take(LIMIT).read_to_end(&mut start).map_err(errno)?;
-            let image = decompress(&start, LIMIT).map_err(|error| error.errno())?.into_owned();
+            let enough = |image: &[u8]| !with_signature && modinfo(image).is_ok();
+            let image = decompress_until(&start, LIMIT, enough).map_err(|error| error.errno())?;
             return Ok(Source { image, file: None });
         }
         let mut image = vec![0; usize::try_from(size).unwrap_or(0).max(start.len())];
@@ -75,12 +77,7 @@ impl Source {
 
     /// The strings of `.modinfo`, which were read before.
     pub(crate) fn modinfo(&self) -> Result<Modinfo<'_>, Errno> {
-        let elf = Elf::parse(&self.image).map_err(|error| match error {
-            ElfError::Magic | ElfError::Ident => Errno::ENOEXEC,
-            ElfError::Truncated | ElfError::SectionHeaderSize | ElfError::SectionHeaders => Errno::EINVAL,
-        })?;
-        let index = elf.find_any_sec(b".modinfo").ok_or(Errno::ENOENT)?;
-        elf.section_data(index).map(Modinfo::new).ok_or(Errno::EINVAL)
+        modinfo(&self.image)
     }
 
     /// Reads the part with the signature.
@@ -111,6 +108,15 @@ impl Source {
     }
 }
 
+fn modinfo(image: &[u8]) -> Result<Modinfo<'_>, Errno> {
+    let elf = Elf::parse(image).map_err(|error| match error {
+        ElfError::Magic | ElfError::Ident => Errno::ENOEXEC,
+        ElfError::Truncated | ElfError::SectionHeaderSize | ElfError::SectionHeaders => Errno::EINVAL,
+    })?;
+    let index = elf.find_any_sec(b".modinfo").ok_or(Errno::ENOENT)?;
+    elf.section_data(index).map(Modinfo::new).ok_or(Errno::EINVAL)
+}
+
 fn extent(section: &SectionHeader) -> Option<Range<usize>> {
     range(section.offset, section.size)
 }
@@ -136,7 +142,7 @@ mod tests {
             let path = format!("{}/../../{name}", env!("CARGO_MANIFEST_DIR"));
             let whole = std::fs::read(&path).unwrap();
             let module = lkm_module::Module::parse(&whole).unwrap();
-            let mut source = Source::open(Path::new(&path)).unwrap();
+            let mut source = Source::open(Path::new(&path), true).unwrap();
             source.read_modinfo().unwrap();
             assert_eq!(source.modinfo(), Ok(module.modinfo()));
             source.read_signature().unwrap();
@@ -171,7 +177,7 @@ mod tests {
             bytes.truncate((cut * length as f64) as usize);
             let damaged = std::env::temp_dir().join(format!("modutils-sparse-{}", std::process::id()));
             std::fs::write(&damaged, &bytes).unwrap();
-            let source = Source::open(&damaged);
+            let source = Source::open(&damaged, true);
             std::fs::remove_file(&damaged).unwrap();
             let Ok(mut source) = source else { return Ok(()) };
             source.read_modinfo().unwrap();

@@ -2,20 +2,21 @@
 //! than once. Bytes that are not UTF-8 become U+FFFD.
 
 use std::collections::BTreeMap;
-use std::ffi::OsStr;
 
 use lkm_module::Errno;
 use serde::Serialize;
 
+use super::KernelDirectory;
 use super::Request;
-use super::absolute;
-use super::fields;
-use super::open;
+use super::Subject;
 use super::params::Params;
 use crate::Context;
 
 #[derive(Serialize)]
 pub(super) struct Object {
+    /// Only of what is part of the kernel; modules have their names among their fields.
+    #[serde(rename = "builtin", skip_serializing_if = "Option::is_none")]
+    name: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     filename: Option<String>,
     #[serde(flatten)]
@@ -34,18 +35,23 @@ struct Parameter {
 
 pub(super) fn describe(
     context: &mut Context<'_>,
-    file: &OsStr,
+    kernel: &KernelDirectory,
+    subject: &Subject,
     request: Request<'_>,
 ) -> Result<Object, Errno> {
     let field = request.field;
-    let filename = field.is_none_or(|field| field == b"filename").then(|| string(&absolute(file)));
-    let mut object = Object { filename, fields: BTreeMap::new(), params: Vec::new() };
+    let filename = field.is_none_or(|field| field == b"filename").then(|| string(subject.filename()));
+    let name = match subject {
+        Subject::Builtin { name } if field.is_none() => Some(string(name)),
+        _ => None,
+    };
+    let mut object = Object { name, filename, fields: BTreeMap::new(), params: Vec::new() };
     if field == Some(b"filename") {
         return Ok(object);
     }
-    let source = open(file, field)?;
+    let source = subject.open(kernel, field)?;
     let mut params = Params::default();
-    let all = fields(&source, field)?;
+    let all = source.fields(field)?;
     for (key, value) in &all {
         let is_param = *key == b"parm" || *key == b"parmtype";
         if is_param && field.is_none_or(|field| field == b"parm") {
