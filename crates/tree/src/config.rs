@@ -24,8 +24,8 @@ use std::sync::Arc;
 use crate::fnmatch::fnmatch;
 
 mod command_line;
-mod files;
-mod lines;
+pub(crate) mod files;
+pub(crate) mod lines;
 
 pub use files::DIRECTORIES;
 

@@ -8,6 +8,7 @@
 
 pub mod compress;
 pub mod config;
+pub mod depmod;
 pub mod file;
 pub mod fnmatch;
 pub mod index;

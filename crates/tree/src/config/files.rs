@@ -19,7 +19,7 @@ pub const DIRECTORIES: [&str; 5] = [
 ];
 
 /// The files to read, in order.
-pub(super) fn list(sources: &[PathBuf], problems: &mut Vec<Problem>) -> Vec<PathBuf> {
+pub(crate) fn list(sources: &[PathBuf], problems: &mut Vec<Problem>) -> Vec<PathBuf> {
     let mut files: BTreeMap<OsString, PathBuf> = BTreeMap::new();
     for source in sources {
         match std::fs::metadata(source) {

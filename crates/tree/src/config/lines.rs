@@ -15,13 +15,13 @@ use crate::name::underscores;
 
 /// Lines with their numbers. A `\` at the end of a line joins it with the next, before any other character it stands
 /// for that character: to write one it takes two.
-pub(super) struct Lines<'a> {
+pub(crate) struct Lines<'a> {
     rest: &'a [u8],
     number: usize,
 }
 
 impl<'a> Lines<'a> {
-    pub(super) fn new(text: &'a [u8]) -> Lines<'a> {
+    pub(crate) fn new(text: &'a [u8]) -> Lines<'a> {
         Lines { rest: text, number: 0 }
     }
 }
