@@ -69,8 +69,9 @@ impl Session<'_, '_> {
 
     /// Loads what a name stands for. Of several modules the last one says whether it went well, as in kmod.
     pub(super) fn load(&mut self, name: &OsStr, options: &[u8]) -> Result<bool, Fatal> {
-        let mut good = true;
-        for found in self.find(name)? {
+        let found = self.find(name)?;
+        let mut good = !found.is_empty();
+        for found in found {
             if self.request.lookup_only {
                 self.context.print(&[&found.name[..], b"\n"].concat());
                 continue;
@@ -84,7 +85,7 @@ impl Session<'_, '_> {
         Ok(good)
     }
 
-    /// What a name stands for; at least one, or it has been told that there is none.
+    /// What a name stands for. If it is nothing, this has been told.
     fn find(&mut self, name: &OsStr) -> Result<Vec<Found>, Fatal> {
         let bytes = name.as_bytes();
         if is_path(bytes) {
@@ -156,7 +157,7 @@ impl Session<'_, '_> {
             return Err(Failure::Denied(Box::new(step)));
         }
         let extra = if step.is_named { extra } else { b"" };
-        let blank: &[u8] = if step.options.is_empty() || extra.is_empty() { b"" } else { b" " };
+        let blank: &[u8] = if step.options.is_empty() { b"" } else { b" " };
         let options = [&step.options, blank, extra].concat();
         if self.request.show {
             self.show(&step, &options);

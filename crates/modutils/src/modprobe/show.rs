@@ -1,17 +1,25 @@
 //! What is printed instead of loading: the configuration, versions of symbols, exports.
 
+use std::collections::BTreeMap;
 use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 use std::path::PathBuf;
 
+use lkm_module::Errno;
 use lkm_module::Module;
+use lkm_module::elf::Elf;
+use lkm_module::elf::ElfError;
+use lkm_tree::file::FileError;
 use lkm_tree::file::read_module;
 use lkm_tree::lookup::IndexFile;
 
 use super::Fatal;
 use super::Session;
 use crate::Context;
+
+/// Bytes of the longest magic number of a compressed file: what has fewer is nothing.
+const SHORTEST: usize = 6;
 
 /// The configuration and the aliases of all modules, all in the language of modprobe.d.
 pub(super) fn config(session: &mut Session<'_, '_>) {
@@ -63,8 +71,12 @@ fn print_alias(context: &mut Context<'_>, key: &[u8], value: &[u8]) {
 /// Versions of the symbols that a module uses.
 pub(super) fn modversions(session: &mut Session<'_, '_>, name: &OsStr) -> Result<(), Fatal> {
     let file = session.read(name, b"modversions")?;
-    let versions = Module::parse(&file).map(|module| module.versions());
-    for version in versions.iter().flat_map(|versions| versions.iter()) {
+    let versions = match parse(&file) {
+        Ok(module) if module.versions().has_basic() || module.versions().has_extended() => module.versions(),
+        Ok(_) => return Err(session.no_symbols(name, b"modversions", Errno::ENOENT)),
+        Err(errno) => return Err(session.no_symbols(name, b"modversions", errno)),
+    };
+    for version in versions.iter() {
         session.print_symbol(version.crc, version.name);
     }
     Ok(())
@@ -73,12 +85,33 @@ pub(super) fn modversions(session: &mut Session<'_, '_>, name: &OsStr) -> Result
 /// The symbols that a module exports, with their versions.
 pub(super) fn exports(session: &mut Session<'_, '_>, name: &OsStr) -> Result<(), Fatal> {
     let file = session.read(name, b"symbols")?;
-    let Ok(module) = Module::parse(&file) else { return Ok(()) };
+    let module = match parse(&file) {
+        Ok(module) => module,
+        Err(errno) => return Err(session.no_symbols(name, b"symbols", errno)),
+    };
     let exports = module.exports().unwrap_or_default();
-    for export in exports {
-        session.print_symbol(export.crc.unwrap_or(0).into(), export.name);
+    let crcs: BTreeMap<&[u8], u32> =
+        exports.iter().map(|export| (export.name, export.crc.unwrap_or(0))).collect();
+    // kmod goes by the symbols that hold versions; only without those it takes the names in the table of exports.
+    let versioned = module.symbols().filter_map(|symbol| symbol.name.strip_prefix(b"__crc_"));
+    let mut versioned = versioned.filter_map(|name| Some((name, *crcs.get(name)?))).peekable();
+    if versioned.peek().is_some() {
+        versioned.for_each(|(name, crc)| session.print_symbol(crc.into(), name));
+    } else if exports.is_empty() {
+        return Err(session.no_symbols(name, b"symbols", Errno::ENOENT));
+    } else {
+        exports.iter().for_each(|export| session.print_symbol(0, export.name));
     }
     Ok(())
+}
+
+fn parse(file: &[u8]) -> Result<Module<'_>, Errno> {
+    let elf = Elf::parse(file).map_err(|error| match error {
+        _ if file.len() < SHORTEST => Errno::EINVAL,
+        ElfError::Magic | ElfError::Ident => Errno::ENOEXEC,
+        ElfError::Truncated | ElfError::SectionHeaderSize | ElfError::SectionHeaders => Errno::EINVAL,
+    })?;
+    Ok(Module::new(elf))
 }
 
 impl Session<'_, '_> {
@@ -88,11 +121,13 @@ impl Session<'_, '_> {
             self.context.fatal(&[b"Module ", name.as_bytes(), b" not found."]);
             return Err(Fatal);
         };
-        read_module(&path).map(|file| file.bytes).map_err(|error| {
-            let text = error.errno().text().as_bytes();
-            self.context.fatal(&[b"could not get ", what, b" of ", name.as_bytes(), b": ", text]);
-            Fatal
-        })
+        match read_module(&path) {
+            Ok(file) => Ok(file.bytes),
+            // The start of the file is enough to tell what is wrong with it.
+            Err(FileError::NotAModule(start)) => Ok(start),
+            Err(FileError::Directory) => Err(self.no_symbols(name, what, Errno::EISDIR)),
+            Err(error) => Err(self.no_symbols(name, what, error.errno())),
+        }
     }
 
     fn file_of(&self, name: &OsStr) -> Option<PathBuf> {
@@ -102,6 +137,12 @@ impl Session<'_, '_> {
         }
         let found = self.modules.find(name.as_bytes()).ok()?;
         self.modules.file(&found.first()?.name).ok()
+    }
+
+    fn no_symbols(&mut self, name: &OsStr, what: &[u8], errno: Errno) -> Fatal {
+        let text = errno.text().as_bytes();
+        self.context.fatal(&[b"could not get ", what, b" of ", name.as_bytes(), b": ", text]);
+        Fatal
     }
 
     fn print_symbol(&mut self, crc: u64, name: &[u8]) {
