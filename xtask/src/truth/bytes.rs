@@ -20,36 +20,44 @@ use super::store::Stage;
 const STRUCT_MODULE: &str = "struct module";
 
 /// Fields of `struct module` that are run-time state: offset, size, name.
+///
+/// Each holds addresses on the heap (the object in sysfs, copies of texts, tables of attributes, unwind tables), or a place in
+/// the tree of all modules' addresses, which turns with every module that comes or goes.
 type Fields = &'static [(u64, usize, &'static str)];
 
 const X86_64_FIELDS: Fields = &[
-    (8, 16, "module.list"),
-    (80, 96, "module.mkobj"),
+    (80, 64, "module.mkobj.kobj"),
+    (160, 8, "module.mkobj.mp"),
     (176, 8, "module.modinfo_attrs"),
     (184, 16, "module.version, srcversion"),
     (200, 8, "module.holders_dir"),
-    (344, 56, "module.core_layout.mtn"),
-    (424, 56, "module.init_layout.mtn"),
-    (520, 16, "module.bug_list"),
+    (352, 48, "module.core_layout.mtn.node"),
+    (432, 48, "module.init_layout.mtn.node"),
     (584, 16, "module.sect_attrs, notes_attrs"),
     (600, 8, "module.args"),
-    (816, 32, "module.source_list, target_list"),
 ];
 
 const ARM_FIELDS: Fields = &[
-    (4, 8, "module.list"),
-    (72, 52, "module.mkobj"),
+    (72, 36, "module.mkobj.kobj"),
+    (116, 4, "module.mkobj.mp"),
     (124, 4, "module.modinfo_attrs"),
     (128, 8, "module.version, srcversion"),
     (136, 4, "module.holders_dir"),
-    (276, 28, "module.core_layout.mtn"),
-    (324, 28, "module.init_layout.mtn"),
+    (280, 24, "module.core_layout.mtn.node"),
+    (328, 24, "module.init_layout.mtn.node"),
     (352, 12, "module.arch unwind tables"),
-    (396, 8, "module.bug_list"),
     (428, 8, "module.sect_attrs, notes_attrs"),
     (436, 4, "module.args"),
-    (544, 16, "module.source_list, target_list"),
 ];
+
+/// The list of the modules that a module uses is on the heap; it is empty if there are none.
+const X86_64_USES: Fields = &[(832, 16, "module.target_list")];
+const ARM_USES: Fields = &[(552, 8, "module.target_list")];
+
+/// ARM tells nowhere where the list of modules with `BUG()`s begins; the pointer back to it, and in the first module the one
+/// to its end.
+const ARM_HEAD: Fields = &[(400, 4, "module.bug_list (its head)")];
+const ARM_HEAD_OF_FIRST: Fields = &[(396, 4, "module.bug_list (its head)")];
 
 /// Who is responsible for a byte.
 #[derive(Clone, Copy, Debug, Default)]
@@ -99,13 +107,16 @@ pub(crate) fn compare(
     report.unexplained(relocated.lines);
 
     let mut marks = Marks::new(&linked.before_init);
-    let fields = match input.machine.arch() {
-        Arch::X86_64 => X86_64_FIELDS,
-        Arch::Arm => ARM_FIELDS,
+    let none: Fields = &[];
+    let first = input.capture.modules.first().is_some_and(|first| first.name == seen.name);
+    let (fields, uses) = match input.machine.arch() {
+        Arch::X86_64 => ([X86_64_FIELDS, none, none], X86_64_USES),
+        Arch::Arm => ([ARM_FIELDS, ARM_HEAD, if first { ARM_HEAD_OF_FIRST } else { none }], ARM_USES),
     };
     if let Some(section) = linked.sections.get(linked.this_module) {
         marks.mark(section.address, section.size as usize, STRUCT_MODULE, false);
-        for &(offset, size, name) in fields {
+        let uses = if linked.uses_others { uses } else { none };
+        for &(offset, size, name) in fields.into_iter().flatten().chain(uses) {
             marks.mark(section.address + offset, size, name, true);
         }
     }

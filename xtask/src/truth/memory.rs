@@ -8,6 +8,7 @@ use lkm_link::Arch;
 use super::Result;
 use super::store;
 use super::store::Capture;
+use super::store::ModuleCapture;
 
 /// The image: its bytes from `base` on, and the symbols that the kernel tells.
 #[derive(Debug)]
@@ -46,7 +47,27 @@ impl KernelMemory {
                 symbols.entry(name.to_owned()).or_insert(address);
             }
         }
-        Ok(KernelMemory { arch, base: capture.kernel_base, bytes, symbols })
+        let mut memory = KernelMemory { arch, base: capture.kernel_base, bytes, symbols };
+        if !memory.symbols.contains_key("modules")
+            && let Some(address) = capture.modules.first().and_then(|first| memory.head_of_modules(first))
+        {
+            memory.symbols.insert(String::from("modules"), address);
+        }
+        Ok(memory)
+    }
+
+    /// Where the list of modules begins, which kernels without `CONFIG_KALLSYMS_ALL` do not tell: the memory is from when the
+    /// first module was the only one, so that both pointers are to it.
+    fn head_of_modules(&self, first: &ModuleCapture) -> Option<u64> {
+        let word = self.arch.class().pointer_size();
+        // Behind the state, which fills a word.
+        let node = first.this_module.wrapping_add(word as u64);
+        let pointer = node.to_le_bytes();
+        let pointer = pointer.get(..word)?;
+        let both = [pointer, pointer].concat();
+        let places = self.bytes.windows(both.len()).step_by(word);
+        let index = places.enumerate().find(|(_, place)| *place == both).map(|(index, _)| index)?;
+        Some(self.base + (index * word) as u64)
     }
 
     /// Address of a symbol, exported or not.

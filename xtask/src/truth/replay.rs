@@ -58,6 +58,8 @@ pub(crate) struct Linked {
     /// Memory right before the init function.
     pub(crate) before_init: Vec<PartBytes>,
     pub(crate) relocations: usize,
+    /// It uses symbols of other modules.
+    pub(crate) uses_others: bool,
     /// Places of a few relocations that changed something.
     pub(crate) places: Vec<u64>,
     /// Who wrote how many bytes where.
@@ -219,7 +221,8 @@ impl Host for Replay<'_> {
                     .extend(masks.iter().map(|mask| (mask.rule.name(), mask.address, mask.len)));
                 self.linked.warnings.extend(warnings.iter().map(ToString::to_string));
             }
-            Event::BeforeInit { .. } => {
+            Event::BeforeInit { module } => {
+                self.linked.uses_others = !module.uses.is_empty();
                 let now = |part: &PartBytes| PartBytes {
                     bytes: self.memory.get(&part.base).cloned().unwrap_or_default(),
                     ..*part
