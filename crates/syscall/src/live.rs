@@ -4,6 +4,7 @@ use std::ffi::CStr;
 use std::ffi::OsStr;
 use std::fs::File;
 use std::io;
+use std::io::Read;
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::ffi::OsStringExt;
 use std::path::Path;
@@ -36,7 +37,10 @@ impl Syscalls for Live {
     }
 
     fn modules(&self) -> Result<Vec<u8>, Errno> {
-        std::fs::read("/proc/modules").map_err(io_errno)
+        // The kernel does not tell the size before; with room enough there is nothing to move.
+        let mut text = Vec::with_capacity(32 << 10);
+        File::open("/proc/modules").and_then(|mut file| file.read_to_end(&mut text)).map_err(io_errno)?;
+        Ok(text)
     }
 
     fn has_module(&self, name: &[u8]) -> bool {
