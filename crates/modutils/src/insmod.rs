@@ -19,6 +19,9 @@ use crate::Context;
 use crate::Style;
 use crate::command;
 use crate::command::Command;
+use crate::explain;
+use crate::explain::Attempt;
+use crate::explain::Load;
 use crate::getopt::Spec;
 
 mod busybox;
@@ -80,21 +83,24 @@ pub(crate) fn run(context: &mut Context<'_>, args: &[OsString]) -> u8 {
     if let Err(error) = std::fs::metadata(path) {
         let text = errno_of(&error).text().as_bytes();
         context.error(&[b"could not load module ", path.as_bytes(), b": ", text]);
+        explain::refusal(context, Attempt::Read(path.as_ref(), errno_of(&error)));
         return 1;
     }
     let parameters = join(parameters);
+    let log = context.log_mark();
     match insert(context, path, &parameters, flags) {
         Ok(()) => 0,
         Err(errno) => {
             let text = load_text(errno).as_bytes();
             context.error(&[b"could not insert module ", path.as_bytes(), b": ", text]);
+            explain::refusal(context, Attempt::Load(Load::of_file(path, &parameters, flags, errno, log)));
             1
         }
     }
 }
 
 /// Parameters as the kernel takes them: separated by blanks, and what holds blanks itself in quotes.
-fn join(parameters: &[&OsStr]) -> Vec<u8> {
+pub(crate) fn join(parameters: &[&OsStr]) -> Vec<u8> {
     parameters.iter().map(|parameter| quote(parameter.as_bytes())).collect::<Vec<_>>().join(&b' ')
 }
 
@@ -120,7 +126,7 @@ fn load_text(errno: Errno) -> &'static str {
 
 /// The kernel reads the file where it can, because then it may check where the file comes from; else it is unpacked
 /// here.
-fn insert(context: &mut Context<'_>, path: &OsStr, parameters: &[u8], flags: InitFlags) -> Result<(), Errno> {
+pub(crate) fn insert(context: &mut Context<'_>, path: &OsStr, parameters: &[u8], flags: InitFlags) -> Result<(), Errno> {
     let c_parameters = CString::new(parameters).map_err(|_| Errno::EINVAL)?;
     let mut file = File::open(path).map_err(|error| errno_of(&error))?;
     let mut start = [0; 6];
@@ -164,7 +170,9 @@ fn kernel_unpacks(context: &Context<'_>, how: Compression) -> bool {
 /// All of a file from its start, unpacked if it is compressed.
 fn read_unpacked(file: &mut File) -> Result<Vec<u8>, Errno> {
     io::Seek::rewind(file).map_err(|error| errno_of(&error))?;
-    let mut bytes = Vec::new();
+    let size = file.metadata().map_or(0, |file| file.len()).min(LIMIT);
+    // One more, so that the end is met without growing.
+    let mut bytes = Vec::with_capacity(usize::try_from(size + 1).unwrap_or(0));
     file.take(LIMIT + 1).read_to_end(&mut bytes).map_err(|error| errno_of(&error))?;
     if bytes.len() as u64 > LIMIT {
         return Err(Errno::EFBIG);
@@ -175,7 +183,7 @@ fn read_unpacked(file: &mut File) -> Result<Vec<u8>, Errno> {
     decompress(&bytes, LIMIT).map(|image| image.into_owned()).map_err(|error| error.errno())
 }
 
-fn errno_of(error: &io::Error) -> Errno {
+pub(crate) fn errno_of(error: &io::Error) -> Errno {
     error.raw_os_error().and_then(|number| u16::try_from(number).ok()).map_or(Errno::EIO, Errno::from_raw)
 }
 

@@ -2,6 +2,7 @@
 
 use std::ffi::OsString;
 use std::io;
+use std::os::unix::ffi::OsStrExt;
 use std::process::ExitCode;
 
 use lkm_syscall::Live;
@@ -14,8 +15,11 @@ fn main() -> ExitCode {
     let mut out = Output::new();
     let mut err = io::stderr();
     let mut context = Context::new(&Live, &mut out, &mut err);
-    if std::env::var_os("MODUTILS_STYLE").is_some_and(|style| style == "busybox") {
-        context.style = Style::Busybox;
+    match std::env::var_os("MODUTILS_STYLE").as_ref().map(|style| style.as_bytes()) {
+        Some(b"busybox") => context.style = Style::Busybox,
+        // Nothing but what kmod prints.
+        Some(b"kmod") => context.explain = false,
+        _ => {}
     }
     context.posix = std::env::var_os("POSIXLY_CORRECT").is_some();
     ExitCode::from(modutils::run(&mut context, &args))

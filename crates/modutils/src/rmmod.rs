@@ -11,6 +11,8 @@ use lkm_syscall::DeleteFlags;
 use crate::Context;
 use crate::command;
 use crate::command::Command;
+use crate::explain;
+use crate::explain::Attempt;
 use crate::getopt::Spec;
 use crate::module_name;
 use crate::path::base_name;
@@ -61,6 +63,7 @@ fn remove(context: &mut Context<'_>, given: &OsStr, flags: DeleteFlags) -> bool 
     let is_file = std::fs::metadata(given).is_ok();
     let name = module_name(if is_file { base_name(given.as_bytes()) } else { given.as_bytes() });
     if !flags.contains(DeleteFlags::FORCE) && !may_be_removed(context, &name) {
+        explain::refusal(context, Attempt::NotRemoved(&name));
         return false;
     }
     context.info(&[b"delete_module '", &name, b"'"]);
@@ -72,6 +75,7 @@ fn remove(context: &mut Context<'_>, given: &OsStr, flags: DeleteFlags) -> bool 
         let text = errno.text().as_bytes();
         context.error(&[b"could not remove '", &name, b"': ", text]);
         context.error(&[b"could not remove module ", given.as_bytes(), b": ", text]);
+        explain::refusal(context, Attempt::Remove(&name, errno));
     }
     result.is_ok()
 }

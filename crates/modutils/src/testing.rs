@@ -7,8 +7,11 @@ use std::fs::File;
 use std::io::Read;
 
 use lkm_module::Errno;
+use lkm_module::Level;
 use lkm_syscall::DeleteFlags;
 use lkm_syscall::InitFlags;
+use lkm_syscall::LogMark;
+use lkm_syscall::LogRecord;
 use lkm_syscall::Syscalls;
 
 use crate::Context;
@@ -27,6 +30,12 @@ pub(crate) struct Fake {
     pub(crate) image: RefCell<Vec<u8>>,
     pub(crate) module_root: String,
     pub(crate) style: Style,
+    /// Refusals are explained.
+    pub(crate) explain: bool,
+    /// What the log has after any call; `None` if it cannot be read.
+    pub(crate) log: Option<Vec<&'static str>>,
+    /// Files below `/proc` and `/sys`.
+    pub(crate) files: Vec<(&'static str, String)>,
 }
 
 #[derive(Debug)]
@@ -55,6 +64,7 @@ impl Fake {
         let mut context = Context::new(self, &mut out, &mut err);
         context.module_root = &self.module_root;
         context.style = self.style;
+        context.explain = self.explain;
         let code = crate::run(&mut context, &args);
         (code, String::from_utf8(out).unwrap(), String::from_utf8(err).unwrap())
     }
@@ -107,11 +117,34 @@ impl Syscalls for Fake {
         self.compression.map(|name| name.into()).ok_or(Errno::ENOENT)
     }
 
-    fn sysctl(&self, _: &str) -> Result<Vec<u8>, Errno> {
-        Err(Errno::ENOENT)
+    fn sysctl(&self, name: &str) -> Result<Vec<u8>, Errno> {
+        self.kernel_file(&format!("/proc/sys/{name}"))
     }
 
     fn release(&self) -> Vec<u8> {
         b"6.1.0-test".to_vec()
+    }
+
+    fn machine(&self) -> Vec<u8> {
+        b"x86_64".to_vec()
+    }
+
+    fn kernel_file(&self, path: &str) -> Result<Vec<u8>, Errno> {
+        let found = self.files.iter().find(|(name, _)| *name == path);
+        found.map(|(_, text)| text.clone().into_bytes()).ok_or(Errno::ENOENT)
+    }
+
+    fn log_mark(&self) -> LogMark {
+        match self.log {
+            Some(_) => LogMark::sequence(0),
+            None => LogMark::unreadable(Errno::EPERM),
+        }
+    }
+
+    fn log_since(&self, mark: LogMark) -> Result<Vec<LogRecord>, Errno> {
+        match (&self.log, mark.error()) {
+            (Some(lines), None) => Ok(lines.iter().map(|line| LogRecord::new(Level::Err, line.as_bytes())).collect()),
+            (_, errno) => Err(errno.unwrap_or(Errno::EPERM)),
+        }
     }
 }

@@ -22,7 +22,7 @@ struct Answer {
 fn run(program: &str, directory: &Path, args: &[&str]) -> Answer {
     let (name, rest) = args.split_first().unwrap();
     let mut command = Command::new(program);
-    command.arg0(name).args(rest).current_dir(directory).env_clear();
+    command.arg0(name).args(rest).current_dir(directory).env_clear().env("MODUTILS_STYLE", "kmod");
     let output = command.output().unwrap_or_else(|error| {
         panic!("{program}: {error}; `cargo xtask test` installs what the tests need, the package kmod too")
     });
