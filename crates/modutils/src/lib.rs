@@ -13,6 +13,7 @@ use std::os::unix::ffi::OsStrExt;
 
 mod command;
 mod context;
+mod depmod;
 mod explain;
 pub mod getopt;
 mod insmod;
@@ -34,8 +35,15 @@ pub use output::Output;
 pub use path::module_name;
 
 /// The commands, in the order in which they are listed.
-pub const COMMANDS: &[Command] =
-    &[insmod::COMMAND, rmmod::COMMAND, lsmod::COMMAND, modinfo::COMMAND, modprobe::COMMAND, kmod::COMMAND];
+pub const COMMANDS: &[Command] = &[
+    insmod::COMMAND,
+    rmmod::COMMAND,
+    lsmod::COMMAND,
+    modinfo::COMMAND,
+    modprobe::COMMAND,
+    depmod::COMMAND,
+    kmod::COMMAND,
+];
 
 /// Runs the command that the first argument names, by its last path component, or, if that is none, the second.
 /// Gives the exit code.

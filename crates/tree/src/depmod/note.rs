@@ -30,8 +30,6 @@ pub enum Note {
     Config(PathBuf, Errno),
     /// A directory in a `depmod.d` directory is named like a file of it.
     ConfigDirectory(PathBuf),
-    /// A file in a `depmod.d` directory does not end in `.conf`.
-    NotConf(PathBuf),
     /// A directory with modules could not be opened.
     OpenDirectory(PathBuf, Errno),
     /// A directory entry could not be looked at: its directory, its name.
@@ -82,9 +80,7 @@ impl Note {
     /// How grave it is.
     pub fn severity(&self) -> Severity {
         match self {
-            Note::OtherKernel(..) | Note::NotParsed(..) | Note::NotConf(..) | Note::Needs(..) => {
-                Severity::Info
-            }
+            Note::OtherKernel(..) | Note::NotParsed(..) | Note::Needs(..) => Severity::Info,
             Note::Missing(..)
             | Note::UnknownSymbol(..)
             | Note::SymbolDisagrees(..)
@@ -114,7 +110,6 @@ impl fmt::Display for Note {
             Note::ConfigDirectory(path) => {
                 write!(f, "Directories inside directories are not supported: {}", path.display())
             }
-            Note::NotConf(path) => write!(f, "All cfg files need .conf: {}", path.display()),
             Note::OpenDirectory(path, errno) => {
                 write!(f, "could not open directory {}: {}", path.display(), errno.text())
             }
