@@ -7,6 +7,8 @@ use lkm_module::Errno;
 use lkm_module::Level;
 use lkm_module::Text;
 
+use crate::rules::PltForm;
+
 /// Takes the lines of the kernel log, one call each.
 pub type Log<'a> = &'a mut dyn FnMut(Level, fmt::Arguments<'_>);
 
@@ -23,8 +25,8 @@ pub enum LinkError {
         /// modinfo's `name`, if there is one.
         name: Option<Vec<u8>>,
     },
-    /// ARM with module PLTs: `.plt` or `.init.plt` is missing, which the kernel's linker script adds.
-    NoPltSections,
+    /// ARM with module PLTs: one of the sections for them is missing, which the kernel's linker script adds.
+    NoPltSections(PltForm),
     /// ARM with module PLTs: no symbol table to count PLT entries by.
     NoPltSymbols,
     /// A section is both writable and executable.
@@ -157,8 +159,13 @@ impl LinkError {
             LinkError::NoModule { name } => {
                 log(Level::Warning, format_args!("{}: No module found in object", Text(early_name(name))));
             }
-            LinkError::NoPltSections => {
-                log(Level::Err, format_args!("{name}: module PLT section(s) missing"));
+            LinkError::NoPltSections(form) => {
+                let what = match form {
+                    PltForm::CoreAndInit => "sections missing",
+                    PltForm::Single => "module PLT section missing",
+                    PltForm::Split => "module PLT section(s) missing",
+                };
+                log(Level::Err, format_args!("{name}: {what}"));
             }
             LinkError::NoPltSymbols => {
                 log(Level::Err, format_args!("{name}: module symtab section missing"));
@@ -268,24 +275,32 @@ impl fmt::Display for LinkError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             LinkError::NoSymbols { .. } => f.write_str("the file has no symbol table (stripped?)"),
-            LinkError::NoModule { .. } => {
-                f.write_str("the file has no .gnu.linkonce.this_module section: it is an object, not a module")
-            }
-            LinkError::NoPltSections => f.write_str(
-                "the sections .plt and .init.plt are missing: it was not linked with the kernel's linker script",
+            LinkError::NoModule { .. } => f.write_str(
+                "the file has no .gnu.linkonce.this_module section: it is an object, not a module",
             ),
+            LinkError::NoPltSections(form) => {
+                let [core, init] = form.sections();
+                write!(
+                    f,
+                    "section {core} or {init} is missing: it was not linked with the linker script of a kernel with \
+                     module PLTs"
+                )
+            }
             LinkError::NoPltSymbols => f.write_str("there is no symbol table to count PLT entries by"),
             LinkError::WriteExec { section, index } => {
                 write!(f, "section {} (index {index}) is both writable and executable", Text(section))
             }
             LinkError::NoMemory => f.write_str("there is no module memory of that size"),
             LinkError::SectionOutsideImage { section } => {
-                write!(f, "the sizes of the sections wrap: section {section} lies outside the module's memory")
+                write!(
+                    f,
+                    "the sizes of the sections wrap: section {section} lies outside the module's memory"
+                )
             }
             LinkError::Symbols { errno } => write!(f, "a symbol has no value ({errno})"),
-            LinkError::RelocForm => {
-                f.write_str("a relocation section has the form (REL or RELA) that the architecture does not use")
-            }
+            LinkError::RelocForm => f.write_str(
+                "a relocation section has the form (REL or RELA) that the architecture does not use",
+            ),
             LinkError::RelocsOverlap { section } => {
                 write!(f, "relocation section {section} and others before it share bytes of the file")
             }

@@ -1,5 +1,6 @@
 //! Applying relocations.
 
+use alloc::collections::BTreeMap;
 use core::ops::DerefMut;
 
 use lkm_module::elf::consts::SHT_REL;
@@ -52,7 +53,7 @@ impl RelocObserver for () {
 }
 
 /// What [`apply_relocations`] did.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct RelocStats {
     /// Relocation sections applied.
     pub sections: usize,
@@ -64,6 +65,8 @@ pub struct RelocStats {
     pub first_overflow: Option<(usize, usize)>,
     /// ARM: PLT slots in use in the core and in the init part, fixed ones included.
     pub plt_slots: [usize; 2],
+    /// ARM up to 4.8: the slots by part and target.
+    pub(crate) plt_found: BTreeMap<(bool, u32), usize>,
 }
 
 /// `apply_relocations()`: applies every relocation section whose target is in module memory, in the order of the

@@ -11,6 +11,8 @@ use proptest::prelude::*;
 use crate::Arch;
 use crate::LinkRules;
 use crate::LoadInfo;
+use crate::rules::ArmPlt;
+use crate::rules::PltForm;
 use crate::test_support::*;
 
 /// Most bytes that the host of this test gives to one module.
@@ -77,12 +79,19 @@ fn run(file: &[u8], arch: Arch, rules: &LinkRules) -> Option<()> {
     Some(())
 }
 
+/// 4.x for ARM with PLTs.
+fn old_plts(form: PltForm) -> LinkRules {
+    LinkRules { arm_plt: Some(ArmPlt { form, fixed: Vec::new(), align: 64 }), ..rules_4_0_arm() }
+}
+
 fn kernels() -> Vec<(Arch, LinkRules)> {
     vec![
         (Arch::X86_64, rules_6_1(Arch::X86_64)),
         (Arch::X86_64, LinkRules { relocate_percpu: true, extended_modversions: true, ..rules_6_12() }),
         (Arch::Arm, rules_6_1(Arch::Arm)),
         (Arch::Arm, rules_4_0_arm()),
+        (Arch::Arm, old_plts(PltForm::CoreAndInit)),
+        (Arch::Arm, old_plts(PltForm::Single)),
         (Arch::Arm, LinkRules { thumb2: true, ..rules_6_1(Arch::Arm) }),
     ]
 }

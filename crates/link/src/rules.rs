@@ -85,9 +85,34 @@ pub enum X86Place {
     RangeThenZero,
 }
 
+/// ARM: in which sections the slots of module PLTs lie, and how they are counted and found again.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum PltForm {
+    /// 4.2 to 4.8: `.core.plt` and `.init.plt`. Every branch counts, even to a near symbol, unless an earlier one has the same
+    /// symbol and addend; relocations keep their order; all slots are searched.
+    CoreAndInit,
+    /// 4.9 to 4.11: `.plt` for both parts. Branches of code to undefined symbols count, sorted; the last slot is looked at.
+    Single,
+    /// From 4.12: `.plt` and `.init.plt`. Branches of code to other sections count, sorted; the last slot is looked at.
+    Split,
+}
+
+impl PltForm {
+    /// Names of the sections, of the core and of the init part.
+    pub const fn sections(self) -> [&'static str; 2] {
+        match self {
+            PltForm::CoreAndInit => [".core.plt", ".init.plt"],
+            PltForm::Single => [".plt", ".plt"],
+            PltForm::Split => [".plt", ".init.plt"],
+        }
+    }
+}
+
 /// ARM: module PLTs.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ArmPlt {
+    /// Sections and how slots are counted.
+    pub form: PltForm,
     /// Addresses that the first slots hold (ftrace's, with `CONFIG_DYNAMIC_FTRACE`): `FTRACE_ADDR`, `MCOUNT_ADDR`.
     pub fixed: alloc::vec::Vec<u64>,
     /// Bytes in a cache line (`L1_CACHE_BYTES`): 64.
@@ -117,7 +142,7 @@ impl LinkRules {
             sort: SortVersion::BottomUp,
             relocate_percpu: false,
             x86_place: X86Place::ZeroThenRange,
-            arm_plt: (!x86).then(|| ArmPlt { fixed: alloc::vec![0, 0], align: 64 }),
+            arm_plt: (!x86).then(|| ArmPlt { form: PltForm::Split, fixed: alloc::vec![0, 0], align: 64 }),
             thumb2: false,
             arm_group_relocs: true,
             arm_prel31_range: true,

@@ -76,7 +76,7 @@ pub(crate) fn module(arch: Arch) -> ObjectBuilder {
     let size = if arch.class() == Class::Elf64 { 0x380 } else { 0x240 };
     object.this_module("hello", size, None, None);
     if arch == Arch::Arm {
-        for name in [".plt", ".init.plt"] {
+        for name in [".plt", ".init.plt", ".core.plt"] {
             object.section(name, SHT_PROGBITS, SHF_ALLOC | SHF_EXECINSTR, 1, &[0]);
         }
     }

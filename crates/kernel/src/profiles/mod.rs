@@ -30,6 +30,8 @@ pub(crate) fn all() -> Vec<Profile> {
         v4::v4_0_arm(),
         v4::v4_9_arm(),
         v4::v4_9_x86_64(),
+        v4::v4_4_arm_plts(),
+        v4::v4_9_arm_plts(),
     ]
 }
 

@@ -1,12 +1,14 @@
 //! Linux 4.0, as on the vexpress board of the published walk-throughs, and 4.9.
 
 use alloc::borrow::Cow;
+use alloc::vec::Vec;
 
 use lkm_link::Arch;
 use lkm_link::post::PatchProfile;
 use lkm_link::rules::ArmPlt;
 use lkm_link::rules::LinkRules;
 use lkm_link::rules::MemoryModel;
+use lkm_link::rules::PltForm;
 use lkm_link::rules::SortVersion;
 use lkm_link::rules::X86Place;
 use lkm_module::elf::ElfGeneration;
@@ -56,7 +58,37 @@ pub(super) fn v4_0_arm() -> Profile {
     }
 }
 
-/// `vexpress_defconfig` with module PLTs.
+/// The same board, with module PLTs (`CONFIG_ARM_MODULE_PLTS`), which a vermagic does not tell.
+pub(super) fn v4_4_arm_plts() -> Profile {
+    let older = v4_0_arm();
+    Profile {
+        name: "linux-4.4-arm-plts",
+        about: "Linux 4.4 on a vexpress board, with module PLTs",
+        version: (4, 4),
+        release: Cow::Borrowed("4.4.0"),
+        vermagic: Cow::Borrowed(b"4.4.0 SMP mod_unload ARMv7 p2v8 "),
+        link: LinkRules { arm_plt: plts(PltForm::CoreAndInit), ..older.link },
+        rules: Rules { kernel_param_mod: true, async_probe: true, ..older.rules },
+        ..v4_0_arm()
+    }
+}
+
+/// 4.9 likewise.
+pub(super) fn v4_9_arm_plts() -> Profile {
+    Profile {
+        name: "linux-4.9-arm-plts",
+        about: "Linux 4.9 on a vexpress board, with module PLTs",
+        link: LinkRules { arm_plt: plts(PltForm::Single), ..link() },
+        ..v4_9_arm()
+    }
+}
+
+fn plts(form: PltForm) -> Option<ArmPlt> {
+    // ftrace has no fixed slots yet.
+    Some(ArmPlt { form, fixed: Vec::new(), align: 64 })
+}
+
+/// `vexpress_defconfig`
 pub(super) fn v4_9_arm() -> Profile {
     Profile {
         name: "linux-4.9-arm",
@@ -112,7 +144,7 @@ fn link() -> LinkRules {
         sort: SortVersion::Textbook,
         relocate_percpu: false,
         x86_place: X86Place::Unchecked,
-        arm_plt: None::<ArmPlt>,
+        arm_plt: None,
         thumb2: false,
         arm_group_relocs: false,
         arm_prel31_range: false,

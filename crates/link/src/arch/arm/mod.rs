@@ -281,8 +281,7 @@ impl<O: RelocObserver> Linker<'_, '_, O> {
         let to = origin.wrapping_add_signed(value);
         let placement = self.info.placement.get(self.relocs.target).copied().flatten();
         let in_init = placement.is_some_and(|at| at.region.is_init());
-        let used = &mut self.stats.plt_slots;
-        let slot = plt::get_module_plt(self.info, self.rules, image, in_init, used, to)
+        let slot = plt::get_module_plt(self.info, self.rules, image, in_init, self.stats, to)
             .ok_or(RelocCause::PltFull)?;
         let value = slot.wrapping_sub(origin) as i32;
         if !field.reaches(value) {

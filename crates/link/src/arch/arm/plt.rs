@@ -2,6 +2,7 @@
 //!
 //! A PLT section is made of sets: as many `ldr pc` instructions as words fit in a cache line, then as many literals.
 
+use alloc::collections::BTreeSet;
 use alloc::vec::Vec;
 use core::ops::DerefMut;
 
@@ -10,6 +11,7 @@ use lkm_module::elf::ElfClass;
 use lkm_module::elf::RawReloc;
 use lkm_module::elf::consts::SHF_ALLOC;
 use lkm_module::elf::consts::SHF_EXECINSTR;
+use lkm_module::elf::consts::SHN_UNDEF;
 use lkm_module::elf::consts::SHT_NOBITS;
 use lkm_module::elf::consts::SHT_REL;
 use lkm_module::elf::consts::SHT_SYMTAB;
@@ -19,8 +21,10 @@ use super::is_thumb_branch;
 use crate::LinkError;
 use crate::image::Image;
 use crate::info::LoadInfo;
+use crate::relocate::RelocStats;
 use crate::relocate::target;
 use crate::rules::LinkRules;
+use crate::rules::PltForm;
 use crate::sort::heapsort;
 
 /// Bytes of one slot: an instruction and a literal.
@@ -29,7 +33,7 @@ const SLOT_SIZE: u64 = 8;
 /// What `module_frob_arch_sections` found and sorted.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct PltPlan {
-    /// Sections `.plt` and `.init.plt`; 0 without PLTs.
+    /// The PLT sections of the core and of the init part; 0 without PLTs.
     pub(crate) sections: [usize; 2],
     /// Relocation sections of code, in ascending order, with their records sorted.
     sorted: Vec<(usize, Vec<SortedReloc>)>,
@@ -67,19 +71,70 @@ impl SortedReloc {
     }
 }
 
-/// Sorts the relocations of code by type and symbol, counts the branches that may need a slot, and gives `.plt` and
-/// `.init.plt` room for all of them.
+/// Counts the branches that may need a slot and gives the PLT sections room for all of them; from 4.9 on after sorting the
+/// relocations of code by type and symbol.
 pub(crate) fn module_frob_arch_sections(info: &mut LoadInfo<'_>, rules: &LinkRules) -> Result<(), LinkError> {
     let Some(plt) = &rules.arm_plt else { return Ok(()) };
-    let last = |name: &[u8]| (1..info.sections.len()).rev().find(|&index| info.section_name(index) == name);
-    let (Some(core), Some(init)) = (last(b".plt"), last(b".init.plt")) else {
-        return Err(LinkError::NoPltSections);
+    let last = |name: &str| {
+        (1..info.sections.len()).rev().find(|&index| info.section_name(index) == name.as_bytes())
     };
+    let [core, init] = plt.form.sections().map(last);
+    let (Some(core), Some(init)) = (core, init) else {
+        return Err(LinkError::NoPltSections(plt.form));
+    };
+    let mut slots = [plt.fixed.len() as u64; 2];
+    let sorted = match plt.form {
+        PltForm::CoreAndInit => {
+            count_in_order(info, &mut slots)?;
+            Vec::new()
+        }
+        PltForm::Single | PltForm::Split => sort_and_count(info, rules, plt.form, &mut slots)?,
+    };
+    if plt.form == PltForm::Single {
+        slots = [slots[0] + slots[1]; 2];
+    }
+    for (index, slots) in [core, init].into_iter().zip(slots) {
+        if let Some(section) = info.sections.get_mut(index) {
+            section.kind = SHT_NOBITS;
+            section.flags = SHF_EXECINSTR | SHF_ALLOC;
+            section.addralign = plt.align;
+            section.size = (slots * SLOT_SIZE).next_multiple_of((2 * plt.align).max(1));
+        }
+    }
+    info.arm = PltPlan { sections: [core, init], sorted };
+    Ok(())
+}
+
+/// Up to 4.8: every branch counts, unless an earlier one of its section has the same type, symbol and addend.
+fn count_in_order(info: &LoadInfo<'_>, slots: &mut [u64; 2]) -> Result<(), LinkError> {
+    let mut budget = info.elf.data.len();
+    for (index, section) in info.sections.iter().enumerate().skip(1).filter(|row| row.1.kind == SHT_REL) {
+        let contents = info.contents(index);
+        budget = budget.checked_sub(contents.len()).ok_or(LinkError::RelocsOverlap { section: index })?;
+        let code = info.contents(section.info as usize);
+        let mut seen = BTreeSet::new();
+        let records = Elf32::rels(contents).iter().map(|raw| Elf32::rel(raw, info.elf.endian));
+        for reloc in records.filter(|reloc| is_branch(reloc.kind)) {
+            let mask = if is_thumb_branch(reloc.kind) { THUMB_ADDEND } else { ARM_ADDEND };
+            seen.insert((reloc.kind, reloc.symbol, instruction(reloc.offset, code).map(|insn| insn & mask)));
+        }
+        let name = info.section_name(index);
+        let init = name.windows(b".init".len()).any(|part| part == b".init");
+        slots[usize::from(init)] += seen.len() as u64;
+    }
+    Ok(())
+}
+
+/// From 4.9: the relocations of code in their new order, with their branches counted.
+fn sort_and_count(
+    info: &LoadInfo<'_>,
+    rules: &LinkRules,
+    form: PltForm,
+    slots: &mut [u64; 2],
+) -> Result<Vec<(usize, Vec<SortedReloc>)>, LinkError> {
     let symtab = info.sections.iter().rposition(|section| section.kind == SHT_SYMTAB);
     let symbols = Elf32::symbols(info.contents(symtab.ok_or(LinkError::NoPltSymbols)?));
     let endian = info.elf.endian;
-
-    let mut slots = [plt.fixed.len() as u64; 2];
     let mut sorted = Vec::new();
     let mut budget = info.elf.data.len();
     for (index, section) in info.sections.iter().enumerate().skip(1) {
@@ -103,9 +158,13 @@ pub(crate) fn module_frob_arch_sections(info: &mut LoadInfo<'_>, rules: &LinkRul
             let reloc = record.unpack();
             if is_branch(reloc.kind) {
                 let symbol = symbols.get(reloc.symbol as usize).map(|raw| Elf32::symbol(raw, endian));
-                let same_section = symbol.is_some_and(|symbol| usize::from(symbol.shndx) == target);
+                let section = symbol.map(|symbol| symbol.shndx);
+                let far = match form {
+                    PltForm::Single => section == Some(SHN_UNDEF),
+                    _ => section.map(usize::from) != Some(target),
+                };
                 let repeated = zero_addend && previous == Some((record.key(), true));
-                if !same_section && !repeated {
+                if far && !repeated {
                     count += 1;
                 }
             }
@@ -115,25 +174,25 @@ pub(crate) fn module_frob_arch_sections(info: &mut LoadInfo<'_>, rules: &LinkRul
         slots[part] += count;
         sorted.push((index, records));
     }
+    Ok(sorted)
+}
 
-    for (index, slots) in [core, init].into_iter().zip(slots) {
-        if let Some(section) = info.sections.get_mut(index) {
-            section.kind = SHT_NOBITS;
-            section.flags = SHF_EXECINSTR | SHF_ALLOC;
-            section.addralign = plt.align;
-            section.size = (slots * SLOT_SIZE).next_multiple_of((2 * plt.align).max(1));
-        }
-    }
-    info.arm = PltPlan { sections: [core, init], sorted };
-    Ok(())
+/// Bits of an instruction that hold the addend of a branch.
+const ARM_ADDEND: u32 = 0x00ff_ffff;
+/// The same in a Thumb instruction, its halves in memory order.
+const THUMB_ADDEND: u32 = 0x2fff_07ff;
+
+/// The instruction at a place, as it stands in the file.
+fn instruction(offset: u64, code: &[u8]) -> Option<u32> {
+    let rest = code.get(usize::try_from(offset).ok()?..)?;
+    Some(u32::from_le_bytes(*rest.first_chunk()?))
 }
 
 /// A branch of no addend but the pipeline's: its bits are compared as they stand in the file.
 fn has_zero_addend(record: SortedReloc, code: &[u8]) -> bool {
     let reloc = record.unpack();
-    let place = code.get(reloc.offset as usize..).and_then(|rest| rest.first_chunk::<4>());
-    let Some(place) = place.filter(|_| is_branch(reloc.kind)) else { return false };
-    let insn = u32::from_le_bytes(*place);
+    let place = instruction(reloc.offset, code);
+    let Some(insn) = place.filter(|_| is_branch(reloc.kind)) else { return false };
     if is_thumb_branch(reloc.kind) {
         insn & 0x7ff == 0x7ff && insn >> 16 & 0x2fff == 0x2ffe
     } else {
@@ -143,22 +202,23 @@ fn has_zero_addend(record: SortedReloc, code: &[u8]) -> bool {
 
 /// `get_module_plt()`: address of a slot that jumps to `to`, of the core's or the init part's PLT.
 ///
-/// `used` is the number of slots in use. `None` if the section is full, or not there.
+/// `stats` knows the slots in use. `None` if the section is full, or not there.
 pub(crate) fn get_module_plt<B: DerefMut<Target = [u8]>>(
     info: &LoadInfo<'_>,
     rules: &LinkRules,
     image: &mut Image<B>,
     init: bool,
-    used: &mut [usize; 2],
+    stats: &mut RelocStats,
     to: u32,
 ) -> Option<u32> {
     let plt = rules.arm_plt.as_ref()?;
+    let init = init && plt.form != PltForm::Single;
     let section = info.arm.sections[usize::from(init)];
     if section == 0 {
         return None;
     }
     let endian = image.endian;
-    let used = &mut used[usize::from(init)];
+    let used = &mut stats.plt_slots[usize::from(init)];
     let target = target(info, image, section);
     let mut table = Table { bytes: target.bytes, address: target.address as u32, line: plt.align as usize };
     if table.line < 4 {
@@ -173,7 +233,10 @@ pub(crate) fn get_module_plt<B: DerefMut<Target = [u8]>>(
         *used = plt.fixed.len();
     }
     let literal = endian.u32_bytes(to);
-    let last = used.checked_sub(1).filter(|last| *last >= plt.fixed.len());
+    let last = match plt.form {
+        PltForm::CoreAndInit => stats.plt_found.get(&(init, to)).copied(),
+        PltForm::Single | PltForm::Split => used.checked_sub(1).filter(|last| *last >= plt.fixed.len()),
+    };
     if let Some(slot) = (0..plt.fixed.len()).chain(last).find(|slot| table.literal(*slot) == Some(literal)) {
         return table.slot_address(slot);
     }
@@ -183,6 +246,9 @@ pub(crate) fn get_module_plt<B: DerefMut<Target = [u8]>>(
     }
     table.set_literal(slot, literal)?;
     *used += 1;
+    if plt.form == PltForm::CoreAndInit {
+        stats.plt_found.insert((init, to), slot);
+    }
     table.slot_address(slot)
 }
 

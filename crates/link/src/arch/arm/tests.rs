@@ -8,6 +8,8 @@ use lkm_module::elf::consts::*;
 use super::*;
 use crate::Arch;
 use crate::Image;
+use crate::rules::ArmPlt;
+use crate::rules::PltForm;
 use crate::test_support::*;
 
 const BASE: u64 = 0xbf00_0000;
@@ -120,7 +122,7 @@ fn branches_reach_32_megabytes() {
                     assert!(!reaches, "{distance:#x}");
                     assert_eq!(error.errno(), Errno::ENOEXEC);
                     let expected = alloc::format!(
-                        "<3>hello: section 6 reloc 0 sym 'there': relocation {kind} out of range \
+                        "<3>hello: section 7 reloc 0 sym 'there': relocation {kind} out of range \
                          ({place:#x} -> {to:#x})"
                     );
                     assert_eq!(lines(&error), [expected]);
@@ -166,7 +168,7 @@ fn branches_do_not_change_the_instruction_set() {
     let error = apply(&rules(), 28, BL, 0xbf00_0001).err().unwrap();
     assert_eq!(
         lines(&error),
-        ["<3>hello: section 6 reloc 0 sym 'there': unsupported interworking call (ARM -> Thumb)"]
+        ["<3>hello: section 7 reloc 0 sym 'there': unsupported interworking call (ARM -> Thumb)"]
     );
     // From Thumb it depends on the type of the symbol.
     for (info, refused) in [(STB_GLOBAL << 4 | STT_FUNC, true), (STB_GLOBAL << 4, false)] {
@@ -183,7 +185,7 @@ fn branches_do_not_change_the_instruction_set() {
         if let Err(error) = done {
             assert_eq!(
                 lines(&error),
-                ["<3>hello: section 6 reloc 0 sym 'there': unsupported interworking call (Thumb -> ARM)"]
+                ["<3>hello: section 7 reloc 0 sym 'there': unsupported interworking call (Thumb -> ARM)"]
             );
         }
     }
@@ -202,13 +204,13 @@ fn indexes_and_offsets_are_tested_before_the_type() {
     };
     assert_eq!(
         refuse(5, 1, 200),
-        ["<3>hello: section 6 reloc 0 sym 'there': out of bounds relocation, offset 5 size 8"]
+        ["<3>hello: section 7 reloc 0 sym 'there': out of bounds relocation, offset 5 size 8"]
     );
     assert_eq!(
         refuse(0xffff_fffc, 1, 0),
-        ["<3>hello: section 6 reloc 0 sym 'there': out of bounds relocation, offset -4 size 8"]
+        ["<3>hello: section 7 reloc 0 sym 'there': out of bounds relocation, offset -4 size 8"]
     );
-    assert_eq!(refuse(5, 3, 2), ["<3>hello: section 6 reloc 0: bad relocation sym offset"]);
+    assert_eq!(refuse(5, 3, 2), ["<3>hello: section 7 reloc 0: bad relocation sym offset"]);
     assert_eq!(refuse(0, 1, 200), ["<3>hello: unknown relocation: 200"]);
     // The kernel reads one symbol too many here.
     assert_eq!(refuse(0, 2, 2).len(), 0);
@@ -271,7 +273,11 @@ fn equal_targets_share_a_slot_and_fixed_ones_their_own() {
     let (file, [text, _]) = far_calls(&calls, &[]);
     // Another branch to the symbol of the first call, out of order in the file.
     let rules = LinkRules {
-        arm_plt: Some(crate::rules::ArmPlt { fixed: alloc::vec![0xd000_0000, 0xd000_0010], align: 64 }),
+        arm_plt: Some(ArmPlt {
+            form: PltForm::Split,
+            fixed: alloc::vec![0xd000_0000, 0xd000_0010],
+            align: 64,
+        }),
         ..rules()
     };
     let linked = link(&file, Arch::Arm, &rules, 0xbf00_0000, &mut Exports::default(), &mut ()).unwrap();
@@ -299,8 +305,10 @@ fn repeated_calls_of_one_symbol_are_counted_once() {
         }
         object.reloc(text, 0, near, 28, 0);
         let file = object.finish();
-        let rules =
-            LinkRules { arm_plt: Some(crate::rules::ArmPlt { fixed: Vec::new(), align: 8 }), ..rules() };
+        let rules = LinkRules {
+            arm_plt: Some(ArmPlt { form: PltForm::Split, fixed: Vec::new(), align: 8 }),
+            ..rules()
+        };
         let (info, _) = lay_out(&file, Arch::Arm, &rules).unwrap();
         // With lines of 8 bytes a set has two slots in 16 bytes.
         info.sections[info.find_sec(b".plt")].size / 8
@@ -309,6 +317,91 @@ fn repeated_calls_of_one_symbol_are_counted_once() {
     assert_eq!(count(&[0]), 2);
     assert_eq!(count(&[1, 1, 1]), 4);
     assert_eq!(count(&[]), 0);
+}
+
+fn old(form: PltForm) -> LinkRules {
+    LinkRules { arm_plt: Some(ArmPlt { form, fixed: Vec::new(), align: 64 }), ..rules_4_0_arm() }
+}
+
+/// Calls of far symbols, one a word, in `.text` and `.init.text`; the number is that of the symbol, `true` an undefined one.
+fn old_calls(form: PltForm, text: &[(usize, bool)], init: &[(usize, bool)]) -> Vec<u8> {
+    let mut object =
+        lkm_module::testing::ObjectBuilder::new(lkm_module::elf::Class::Elf32, Endian::Little, EM_ARM);
+    object.this_module("hello", 0x240, None, None);
+    let mut names = form.sections().to_vec();
+    names.dedup();
+    for name in names {
+        object.section(name, SHT_PROGBITS, SHF_ALLOC | SHF_EXECINSTR, 1, &[0]);
+    }
+    let far: Vec<_> = (0..4).map(|n| object.absolute("far", 0xd000_0000 + 16 * n)).collect();
+    let undefined = object.undefined("far");
+    for (name, calls) in [(".text", text), (".init.text", init)] {
+        let data: Vec<u8> = calls.iter().flat_map(|_| BL.to_le_bytes()).collect();
+        let section = object.section(name, SHT_PROGBITS, SHF_ALLOC | SHF_EXECINSTR, 4, &data);
+        for (at, &(number, outside)) in calls.iter().enumerate() {
+            object.reloc(section, 4 * at as u64, if outside { undefined } else { far[number] }, 28, 0);
+        }
+    }
+    object.finish()
+}
+
+#[test]
+fn until_4_8_slots_are_given_in_the_order_of_the_file() {
+    let form = PltForm::CoreAndInit;
+    let calls = [(2, false), (0, false), (2, false), (1, false), (0, false)];
+    let file = old_calls(form, &calls, &[(3, false), (2, false)]);
+    let mut exports = Exports::default();
+    exports.exports.insert("far", Ok(0xd000_0000));
+    let linked = link(&file, Arch::Arm, &old(form), BASE, &mut exports, &mut ()).unwrap();
+    assert_eq!(linked.stats.plt_slots, [3, 2]);
+    let at = |name: &[u8]| linked.info.section_addr(linked.info.find_sec(name)) as u32;
+    let slots = |code: &[u8], plt: &[u8], count: u32| -> Vec<u32> {
+        (0..count).map(|n| (target_of(&linked.image, at(code) + 4 * n) - at(plt)) / 4).collect()
+    };
+    assert_eq!(slots(b".text", b".core.plt", 5), [0, 1, 0, 2, 1], "an earlier slot is found again");
+    assert_eq!(slots(b".init.text", b".init.plt", 2), [0, 1]);
+    assert_eq!(linked.word(linked.info.find_sec(b".core.plt"), 64), 0xd000_0020);
+    assert_eq!(linked.info.sections[linked.info.find_sec(b".core.plt")].size, 128);
+
+    let (size, slots) = {
+        let many: Vec<_> = (0..4).cycle().take(40).map(|n| (n, false)).collect();
+        let file = old_calls(form, &many, &[]);
+        let (info, _) = lay_out(&file, Arch::Arm, &old(form)).unwrap();
+        (info.sections[info.find_sec(b".core.plt")].size, info.sections[info.find_sec(b".init.plt")].size)
+    };
+    assert_eq!((size, slots), (128, 0), "equal calls count once, wherever they stand");
+}
+
+#[test]
+fn in_4_9_one_section_has_the_slots_of_both_parts() {
+    let form = PltForm::Single;
+    let file = old_calls(form, &[(0, true), (0, true), (1, false)], &[(0, true)]);
+    let mut exports = Exports::default();
+    exports.exports.insert("far", Ok(0xd000_0000));
+    // A far symbol of the module's own does not count, and gets a slot all the same where there is room.
+    let linked = link(&file, Arch::Arm, &old(form), BASE, &mut exports, &mut ()).unwrap();
+    let plt = linked.info.find_sec(b".plt");
+    assert_eq!(linked.info.sections[plt].size, 128);
+    assert_eq!(linked.stats.plt_slots[1], 0);
+    let init = linked.info.section_addr(linked.info.find_sec(b".init.text")) as u32;
+    let slot = target_of(&linked.image, init).wrapping_sub(linked.info.section_addr(plt) as u32);
+    assert!(slot < 64, "{slot:#x}");
+}
+
+#[test]
+fn what_old_kernels_say_without_the_sections() {
+    for (form, line) in [
+        (PltForm::CoreAndInit, "<3>hello: sections missing"),
+        (PltForm::Single, "<3>hello: module PLT section missing"),
+    ] {
+        let file = old_calls(PltForm::Split, &[], &[]);
+        let file = match form {
+            PltForm::Single => old_calls(PltForm::CoreAndInit, &[], &[]),
+            _ => file,
+        };
+        let error = lay_out(&file, Arch::Arm, &old(form)).err().unwrap();
+        assert_eq!(lines(&error), [line]);
+    }
 }
 
 #[test]
