@@ -2,6 +2,7 @@
 
 use std::borrow::Cow;
 use std::fmt;
+use std::io;
 use std::io::Read;
 
 use lkm_module::Errno;
@@ -71,9 +72,36 @@ impl fmt::Display for Compression {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum DecompressError {
     /// The stream is damaged or ends early.
-    Damaged(Compression, String),
+    Damaged(Compression, Damage),
     /// It would grow beyond the limit, in bytes.
     TooLarge(Compression, u64),
+}
+
+/// What is wrong with a stream.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Damage {
+    /// Not even its header is complete and valid.
+    Header,
+    /// It ends early.
+    CutShort,
+    /// What lies behind its data, the check sums and lengths, is missing.
+    Trailer,
+    /// All data is there, but not what was packed.
+    CheckSum,
+    /// Its data is invalid; what the decoder says of it.
+    Data(String),
+}
+
+impl fmt::Display for Damage {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Damage::Header => "it has no complete header",
+            Damage::CutShort => "it ends early",
+            Damage::Trailer => "its end is missing",
+            Damage::CheckSum => "its check sum or length is wrong",
+            Damage::Data(what) => what,
+        })
+    }
 }
 
 impl DecompressError {
@@ -118,24 +146,30 @@ pub fn decompress_until(
     limit: u64,
     enough: impl Fn(&[u8]) -> bool,
 ) -> Result<Vec<u8>, DecompressError> {
-    let mut out = Unpacked { bytes: Vec::new(), limit, how: Compression::of(bytes), enough: &enough };
-    match out.how {
-        Compression::None => {
-            return Ok(bytes.to_vec());
-        }
-        Compression::Gzip => gzip(bytes, &mut out)?,
+    let (unpacked, error) = unpack(bytes, limit, &enough);
+    error.map_or(Ok(unpacked), Err)
+}
+
+/// As [`decompress`], for those who go on with a damaged file: what could be unpacked, and what went wrong.
+pub fn decompress_partly(bytes: &[u8], limit: u64) -> (Vec<u8>, Option<DecompressError>) {
+    unpack(bytes, limit, &|_| false)
+}
+
+fn unpack(bytes: &[u8], limit: u64, enough: &dyn Fn(&[u8]) -> bool) -> (Vec<u8>, Option<DecompressError>) {
+    let mut out = Unpacked { bytes: Vec::new(), limit, how: Compression::of(bytes), enough };
+    let result = match out.how {
+        Compression::None => return (bytes.to_vec(), None),
+        Compression::Gzip => gzip(bytes, &mut out),
         Compression::Xz => {
-            let reader = lzma_rust2::XzReader::new_mem_limit(bytes, true, DICTIONARY_LIMIT_KIB);
-            out.take(reader)?;
+            out.take(lzma_rust2::XzReader::new_mem_limit(bytes, true, DICTIONARY_LIMIT_KIB)).map(drop)
         }
-        Compression::Zstd => zstd(bytes, &mut out)?,
-        Compression::Lzma => {
-            let reader = lzma_rust2::LzmaReader::new_mem_limit(bytes, DICTIONARY_LIMIT_KIB, None)
-                .map_err(|error| out.damaged(error.to_string()))?;
-            out.take(reader)?;
-        }
-    }
-    Ok(out.bytes)
+        Compression::Zstd => zstd(bytes, &mut out),
+        Compression::Lzma => match lzma_rust2::LzmaReader::new_mem_limit(bytes, DICTIONARY_LIMIT_KIB, None) {
+            Ok(reader) => out.take(reader).map(drop),
+            Err(_) => Err(out.damaged(Damage::Header)),
+        },
+    };
+    (out.bytes, result.err())
 }
 
 /// What xz and lzma may take for their dictionary: that of `xz -9` is 64 MiB.
@@ -160,8 +194,19 @@ struct Unpacked<'e> {
 }
 
 impl Unpacked<'_> {
-    fn damaged(&self, what: impl Into<String>) -> DecompressError {
-        DecompressError::Damaged(self.how, what.into())
+    fn damaged(&self, damage: Damage) -> DecompressError {
+        DecompressError::Damaged(self.how, damage)
+    }
+
+    fn invalid(&self, what: impl fmt::Display) -> DecompressError {
+        self.damaged(Damage::Data(what.to_string()))
+    }
+
+    fn unreadable(&self, error: &io::Error) -> DecompressError {
+        match error.kind() {
+            io::ErrorKind::UnexpectedEof => self.damaged(Damage::CutShort),
+            _ => self.invalid(error),
+        }
     }
 
     /// After something has been added.
@@ -176,10 +221,8 @@ impl Unpacked<'_> {
     fn take(&mut self, mut reader: impl Read) -> Result<Progress, DecompressError> {
         loop {
             let before = self.bytes.len();
-            (&mut reader)
-                .take(PIECE)
-                .read_to_end(&mut self.bytes)
-                .map_err(|error| self.damaged(error.to_string()))?;
+            let result = (&mut reader).take(PIECE).read_to_end(&mut self.bytes);
+            result.map_err(|error| self.unreadable(&error))?;
             let more = self.bytes.len() - before;
             if self.look()? == Progress::Stop {
                 return Ok(Progress::Stop);
@@ -208,7 +251,7 @@ fn zstd(mut bytes: &[u8], out: &mut Unpacked<'_>) -> Result<(), DecompressError>
                 }
                 let frame = out.bytes.get(start..).unwrap_or(&[]);
                 if decoder.get_checksum_from_data().is_some_and(|sum| sum != xxh64(frame) as u32) {
-                    return Err(out.damaged("its check sum is wrong"));
+                    return Err(out.damaged(Damage::CheckSum));
                 }
             }
             Err(FrameDecoderError::ReadFrameHeaderError(ReadFrameHeaderError::SkipFrame {
@@ -217,12 +260,12 @@ fn zstd(mut bytes: &[u8], out: &mut Unpacked<'_>) -> Result<(), DecompressError>
                 bytes = usize::try_from(length)
                     .ok()
                     .and_then(|length| bytes.get(length..))
-                    .ok_or_else(|| out.damaged("a skippable frame is longer than the file"))?;
+                    .ok_or_else(|| out.damaged(Damage::CutShort))?;
             }
-            Err(error) => return Err(out.damaged(error.to_string())),
+            Err(error) => return Err(out.invalid(error)),
         }
         if bytes.len() == before {
-            return Err(out.damaged("a frame without contents"));
+            return Err(out.invalid("a frame without contents"));
         }
     }
     Ok(())
@@ -232,19 +275,19 @@ fn zstd(mut bytes: &[u8], out: &mut Unpacked<'_>) -> Result<(), DecompressError>
 /// no member, such as padding, is passed over, as zlib does.
 fn gzip(mut bytes: &[u8], out: &mut Unpacked<'_>) -> Result<(), DecompressError> {
     while bytes.starts_with(&[0x1f, 0x8b]) {
-        let header = gzip_header(bytes).ok_or_else(|| out.damaged("not a complete gzip header"))?;
+        let header = gzip_header(bytes).ok_or_else(|| out.damaged(Damage::Header))?;
         let start = out.bytes.len();
         let stream = bytes.get(header..).unwrap_or(&[]);
         let Some(used) = inflate(stream, out)? else { return Ok(()) };
         let member = out.bytes.get(start..).unwrap_or(&[]);
         let trailer = stream.get(used..).and_then(|rest| rest.split_first_chunk::<8>());
         let Some(([c0, c1, c2, c3, l0, l1, l2, l3], rest)) = trailer else {
-            return Err(out.damaged("its trailer is missing"));
+            return Err(out.damaged(Damage::Trailer));
         };
         let sum = u32::from_le_bytes([*c0, *c1, *c2, *c3]);
         let length = u32::from_le_bytes([*l0, *l1, *l2, *l3]);
         if sum != crc32(member) || length != member.len() as u32 {
-            return Err(out.damaged("its check sum or length is wrong"));
+            return Err(out.damaged(Damage::CheckSum));
         }
         bytes = rest;
     }
@@ -310,9 +353,9 @@ fn inflate(input: &[u8], out: &mut Unpacked<'_>) -> Result<Option<usize>, Decomp
             TINFLStatus::Done => return Ok(Some(read)),
             TINFLStatus::HasMoreOutput => {}
             TINFLStatus::NeedsMoreInput | TINFLStatus::FailedCannotMakeProgress => {
-                return Err(out.damaged("it ends early"));
+                return Err(out.damaged(Damage::CutShort));
             }
-            _ => return Err(out.damaged("not a valid deflate stream")),
+            _ => return Err(out.invalid("not a valid deflate stream")),
         }
     }
 }
@@ -463,6 +506,8 @@ mod tests {
             }
             assert_eq!(decompress(&small, plain.len() as u64 - 1).unwrap_err().errno(), Errno::EFBIG);
             assert!(decompress(&small, plain.len() as u64).is_ok());
+            let (part, error) = decompress_partly(&small[..small.len() - 30], LIMIT);
+            assert!(error.is_some() && plain.starts_with(&part), "{tool}");
         }
     }
 
