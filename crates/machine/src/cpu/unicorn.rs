@@ -8,11 +8,8 @@
 //! * `hlt` and `wfi` end a run without a word: seen as [`Exit::Halt`]. `wfe` is reported as undefined: run on.
 //! * The instruction limit costs half the speed: blocks are counted instead.
 
-use core::cell::Cell;
-use core::cell::RefCell;
 use core::fmt;
 use std::rc::Rc;
-use std::time::Instant;
 
 use iced_x86::Decoder;
 use iced_x86::DecoderOptions;
@@ -24,10 +21,7 @@ use unicorn_engine::MemType;
 use unicorn_engine::Mode;
 use unicorn_engine::Prot;
 use unicorn_engine::RegisterARM;
-use unicorn_engine::RegisterARMCP;
 use unicorn_engine::RegisterX86;
-use unicorn_engine::TlbEntry;
-use unicorn_engine::TlbType;
 use unicorn_engine::uc_error;
 
 use super::Access;
@@ -41,8 +35,13 @@ use super::Register;
 use super::Saved;
 use super::Violation;
 use super::Watcher;
-use super::pages::Pages;
-use super::vector;
+
+mod hooks;
+mod registers;
+
+use hooks::Shared;
+use hooks::protection;
+use registers::CPSR_THUMB;
 
 /// What is left of an x86_64 address when paging is off.
 const PHYSICAL_MASK: u64 = (1 << 52) - 1;
@@ -50,75 +49,6 @@ const PAGE: u64 = 4096;
 /// Address at which no guest code can be, for the parameter of the emulator that ends a run.
 const NOWHERE: u64 = 0xffff_fff0;
 const VIOLATIONS_KEPT: usize = 256;
-/// Blocks between two looks at the clock.
-const CLOCK_INTERVAL: u64 = 4096;
-/// Size of the direct-mapped memory of blocks already scanned for AVX; a power of two.
-const SCANNED: usize = 8192;
-
-const X86_GENERAL: [RegisterX86; 16] = [
-    RegisterX86::RAX,
-    RegisterX86::RCX,
-    RegisterX86::RDX,
-    RegisterX86::RBX,
-    RegisterX86::RSP,
-    RegisterX86::RBP,
-    RegisterX86::RSI,
-    RegisterX86::RDI,
-    RegisterX86::R8,
-    RegisterX86::R9,
-    RegisterX86::R10,
-    RegisterX86::R11,
-    RegisterX86::R12,
-    RegisterX86::R13,
-    RegisterX86::R14,
-    RegisterX86::R15,
-];
-
-const X86_ARGUMENTS: [RegisterX86; 6] = [
-    RegisterX86::RDI,
-    RegisterX86::RSI,
-    RegisterX86::RDX,
-    RegisterX86::RCX,
-    RegisterX86::R8,
-    RegisterX86::R9,
-];
-
-const ARM_GENERAL: [RegisterARM; 16] = [
-    RegisterARM::R0,
-    RegisterARM::R1,
-    RegisterARM::R2,
-    RegisterARM::R3,
-    RegisterARM::R4,
-    RegisterARM::R5,
-    RegisterARM::R6,
-    RegisterARM::R7,
-    RegisterARM::R8,
-    RegisterARM::R9,
-    RegisterARM::R10,
-    RegisterARM::R11,
-    RegisterARM::R12,
-    RegisterARM::SP,
-    RegisterARM::LR,
-    RegisterARM::PC,
-];
-
-/// CPSR bit: Thumb state.
-const CPSR_THUMB: u64 = 1 << 5;
-
-/// What hooks leave behind for [`Unicorn::run`].
-struct Shared {
-    pages: RefCell<Pages>,
-    traps: RefCell<Vec<(u64, u64)>>,
-    stopped: Cell<Option<Exit>>,
-    refused: Cell<Option<(Attempt, u64, u32)>>,
-    interrupt: Cell<Option<u32>>,
-    spent: Cell<u64>,
-    blocks: Cell<u64>,
-    limit: Cell<u64>,
-    deadline: Cell<Option<Instant>>,
-    violations: RefCell<Vec<Violation>>,
-    scanned: RefCell<Vec<u64>>,
-}
 
 /// An engine and its memory.
 pub(super) struct Unicorn {
@@ -145,20 +75,6 @@ fn engine_error(error: uc_error) -> CpuError {
     })
 }
 
-fn protection(access: Access) -> Prot {
-    let mut bits = Prot::NONE;
-    if access.read {
-        bits |= Prot::READ;
-    }
-    if access.write {
-        bits |= Prot::WRITE;
-    }
-    if access.execute {
-        bits |= Prot::EXEC;
-    }
-    bits
-}
-
 impl Unicorn {
     pub(super) fn new(arch: Arch) -> Result<Unicorn, CpuError> {
         super::host_check::check()?;
@@ -170,106 +86,10 @@ impl Unicorn {
         if arch == Arch::Arm {
             engine.ctl_set_cpu_model(ArmCpuModel::MAX as i32).map_err(engine_error)?;
         }
-        let shared = Rc::new(Shared {
-            pages: RefCell::default(),
-            traps: RefCell::default(),
-            stopped: Cell::new(None),
-            refused: Cell::new(None),
-            interrupt: Cell::new(None),
-            spent: Cell::new(0),
-            blocks: Cell::new(0),
-            limit: Cell::new(0),
-            deadline: Cell::new(None),
-            violations: RefCell::default(),
-            scanned: RefCell::new(vec![u64::MAX; SCANNED]),
-        });
+        let shared = Rc::new(Shared::default());
         let mut cpu = Unicorn { engine, arch, shared };
         cpu.install_hooks().map_err(engine_error)?;
         Ok(cpu)
-    }
-
-    fn install_hooks(&mut self) -> Result<(), uc_error> {
-        let shared = Rc::clone(&self.shared);
-        let scan = self.arch == Arch::X86_64;
-        self.engine.add_block_hook(1, 0, move |engine, address, size| {
-            let spent = shared.spent.get().saturating_add(u64::from(size / 4).max(1));
-            shared.spent.set(spent);
-            let blocks = shared.blocks.get().wrapping_add(1);
-            shared.blocks.set(blocks);
-            let stop = if spent > shared.limit.get() {
-                Some(Exit::Limit)
-            } else if blocks.is_multiple_of(CLOCK_INTERVAL)
-                && shared.deadline.get().is_some_and(|end| Instant::now() > end)
-            {
-                Some(Exit::Deadline)
-            } else if scan {
-                scan_block(&shared, engine, address, size)
-            } else {
-                None
-            };
-            if stop.is_some() {
-                shared.stopped.set(stop);
-                let _ = engine.emu_stop();
-            }
-        })?;
-
-        let shared = Rc::clone(&self.shared);
-        self.engine.add_intr_hook(move |engine, number| {
-            shared.interrupt.set(Some(number));
-            let _ = engine.emu_stop();
-        })?;
-
-        let shared = Rc::clone(&self.shared);
-        match self.arch {
-            Arch::X86_64 => {
-                self.engine.ctl_set_tlb_type(TlbType::VIRTUAL)?;
-                self.engine.add_tlb_hook(1, 0, move |_, address, kind| {
-                    // At the end of a run the emulator drops what it translated for the end address and asks for
-                    // that page, too; a refusal would hide why the run ended. There is no memory behind it.
-                    if address == NOWHERE & !(PAGE - 1) && kind == MemType::FETCH {
-                        return Some(TlbEntry { paddr: address, perms: Prot::EXEC });
-                    }
-                    let attempt = match kind {
-                        MemType::WRITE => Attempt::Write,
-                        MemType::FETCH => Attempt::Fetch,
-                        _ => Attempt::Read,
-                    };
-                    let access = shared.pages.try_borrow().ok()?.find(address).map(|range| range.2);
-                    match access {
-                        Some(access) if access.allows(attempt) => {
-                            Some(TlbEntry { paddr: address & PHYSICAL_MASK, perms: protection(access) })
-                        }
-                        _ => {
-                            let first = shared.refused.get().unwrap_or((attempt, address, 0));
-                            shared.refused.set(Some(first));
-                            None
-                        }
-                    }
-                })?;
-            }
-            Arch::Arm => {
-                self.engine.add_mem_hook(
-                    HookType::MEM_READ_UNMAPPED
-                        | HookType::MEM_WRITE_UNMAPPED
-                        | HookType::MEM_FETCH_UNMAPPED
-                        | HookType::MEM_READ_PROT
-                        | HookType::MEM_WRITE_PROT
-                        | HookType::MEM_FETCH_PROT,
-                    1,
-                    0,
-                    move |_, kind, address, size, _| {
-                        let attempt = match kind {
-                            MemType::WRITE_UNMAPPED | MemType::WRITE_PROT => Attempt::Write,
-                            MemType::FETCH_UNMAPPED | MemType::FETCH_PROT => Attempt::Fetch,
-                            _ => Attempt::Read,
-                        };
-                        shared.refused.set(Some((attempt, address, u32::try_from(size).unwrap_or(0))));
-                        false
-                    },
-                )?;
-            }
-        }
-        Ok(())
     }
 
     /// Where the emulator keeps the memory of a guest address.
@@ -390,10 +210,6 @@ impl Unicorn {
             && u32::from_le_bytes(word) & 0x0fff_ffff == 0x0320_f002
     }
 
-    fn coprocessor(opc2: u32, val: u64) -> RegisterARMCP {
-        RegisterARMCP { cp: 15, is64: 0, sec: 0, crn: 13, crm: 0, opc1: 0, opc2, val }
-    }
-
     fn run_once(&mut self) -> Exit {
         let shared = Rc::clone(&self.shared);
         shared.stopped.set(None);
@@ -425,30 +241,6 @@ impl Unicorn {
             },
             Err(uc_error::EXCEPTION) => Exit::Exception(u32::MAX),
             Err(_) => Exit::Emulator("the emulator stopped with an error of its own"),
-        }
-    }
-}
-
-fn scan_block(
-    shared: &Shared,
-    engine: &unicorn_engine::Unicorn<'_, ()>,
-    address: u64,
-    size: u32,
-) -> Option<Exit> {
-    let mut scanned = shared.scanned.try_borrow_mut().ok()?;
-    let slot = scanned.get_mut(address as usize % SCANNED)?;
-    if *slot == address {
-        return None;
-    }
-    let mut code = [0; 4096];
-    // The emulator's blocks end at a page or before.
-    let code = code.get_mut(..size as usize)?;
-    engine.mem_read(address & PHYSICAL_MASK, code).ok()?;
-    match vector::find(code, address) {
-        Some(address) => Some(Exit::Unsupported { address }),
-        None => {
-            *slot = address;
-            None
         }
     }
 }
@@ -572,82 +364,11 @@ impl Cpu for Unicorn {
     }
 
     fn get(&self, register: Register) -> u64 {
-        let value = match self.arch {
-            Arch::X86_64 => match register {
-                Register::Pc => self.engine.reg_read(RegisterX86::RIP),
-                Register::Sp => self.engine.reg_read(RegisterX86::RSP),
-                Register::Return => self.engine.reg_read(RegisterX86::RAX),
-                Register::ReturnHigh => self.engine.reg_read(RegisterX86::RDX),
-                Register::Link | Register::Current => Ok(0),
-                Register::Argument(n) => X86_ARGUMENTS
-                    .get(usize::from(n))
-                    .map_or(Ok(0), |&register| self.engine.reg_read(register)),
-                Register::PerCpu => self.engine.reg_read(RegisterX86::GS_BASE),
-                Register::General(n) => {
-                    X86_GENERAL.get(usize::from(n)).map_or(Ok(0), |&register| self.engine.reg_read(register))
-                }
-                Register::Flags => self.engine.reg_read(RegisterX86::RFLAGS),
-            },
-            Arch::Arm => match register {
-                Register::Pc => self.engine.reg_read(RegisterARM::PC),
-                Register::Sp => self.engine.reg_read(RegisterARM::SP),
-                Register::Return => self.engine.reg_read(RegisterARM::R0),
-                Register::ReturnHigh => self.engine.reg_read(RegisterARM::R1),
-                Register::Link => self.engine.reg_read(RegisterARM::LR),
-                Register::Argument(n) if n < 4 => {
-                    ARM_GENERAL.get(usize::from(n)).map_or(Ok(0), |&register| self.engine.reg_read(register))
-                }
-                Register::Argument(_) => Ok(0),
-                Register::General(n) => {
-                    ARM_GENERAL.get(usize::from(n)).map_or(Ok(0), |&register| self.engine.reg_read(register))
-                }
-                Register::PerCpu | Register::Current => {
-                    let opc2 = if register == Register::PerCpu { 4 } else { 3 };
-                    let mut value = Self::coprocessor(opc2, 0);
-                    self.engine.reg_read_arm_coproc(&mut value).map(|()| value.val)
-                }
-                Register::Flags => self.engine.reg_read(RegisterARM::CPSR),
-            },
-        };
-        let value = value.unwrap_or(0);
-        if self.arch == Arch::Arm { value & 0xffff_ffff } else { value }
+        self.read_register(register)
     }
 
     fn set(&mut self, register: Register, value: u64) {
-        let _ = match self.arch {
-            Arch::X86_64 => match register {
-                Register::Pc => self.engine.reg_write(RegisterX86::RIP, value),
-                Register::Sp => self.engine.reg_write(RegisterX86::RSP, value),
-                Register::Return => self.engine.reg_write(RegisterX86::RAX, value),
-                Register::ReturnHigh => self.engine.reg_write(RegisterX86::RDX, value),
-                Register::Link | Register::Current => Ok(()),
-                Register::Argument(n) => X86_ARGUMENTS
-                    .get(usize::from(n))
-                    .map_or(Ok(()), |&register| self.engine.reg_write(register, value)),
-                Register::PerCpu => self.engine.reg_write(RegisterX86::GS_BASE, value),
-                Register::General(n) => X86_GENERAL
-                    .get(usize::from(n))
-                    .map_or(Ok(()), |&register| self.engine.reg_write(register, value)),
-                Register::Flags => self.engine.reg_write(RegisterX86::RFLAGS, value),
-            },
-            Arch::Arm => match register {
-                // The emulator takes the low bit of a new program counter as the Thumb state.
-                Register::Pc => {
-                    let thumb = self.get(Register::Flags) & CPSR_THUMB != 0;
-                    self.engine.reg_write(RegisterARM::PC, value | u64::from(thumb))
-                }
-                Register::Sp => self.engine.reg_write(RegisterARM::SP, value),
-                Register::Return => self.engine.reg_write(RegisterARM::R0, value),
-                Register::ReturnHigh => self.engine.reg_write(RegisterARM::R1, value),
-                Register::Link => self.engine.reg_write(RegisterARM::LR, value),
-                Register::Argument(n) | Register::General(n) => ARM_GENERAL
-                    .get(usize::from(n))
-                    .map_or(Ok(()), |&register| self.engine.reg_write(register, value)),
-                Register::PerCpu => self.engine.reg_write_arm_coproc(&Self::coprocessor(4, value)),
-                Register::Current => self.engine.reg_write_arm_coproc(&Self::coprocessor(3, value)),
-                Register::Flags => self.engine.reg_write(RegisterARM::CPSR, value),
-            },
-        };
+        self.write_register(register, value);
     }
 
     fn run(&mut self, limits: Limits) -> Ran {
