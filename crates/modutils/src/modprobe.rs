@@ -61,7 +61,8 @@ The exit code is 0 if everything was done or had been before, 1 otherwise.",
 const OPTIONS: &[Spec] = &[
     Spec::flag(b'a', "all", "every argument is the name of a module to load"),
     Spec::flag(b'r', "remove", "unload modules instead"),
-    Spec::flag(REMOVE_HOLDERS, "remove-holders", "with -r: also unload the modules that use them").only_long(),
+    Spec::flag(REMOVE_HOLDERS, "remove-holders", "with -r: also unload the modules that use them")
+        .only_long(),
     Spec::flag(REMOVE_HOLDERS, "remove-dependencies", "").only_long(),
     Spec::with_value(b'w', "wait", "MSEC", "with -r: wait so long for a module that is in use"),
     Spec::flag(FIRST_TIME, "first-time", "fail if it is loaded, or unloaded, already").only_long(),
@@ -76,14 +77,25 @@ const OPTIONS: &[Spec] = &[
     Spec::flag(b'R', "resolve-alias", "").only_long(),
     Spec::flag(b'c', "show-config", "print the configuration and the aliases of all modules"),
     Spec::flag(b'c', "showconfig", "").only_long(),
-    Spec::flag(SHOW_MODVERSIONS, "show-modversions", "print versions of the symbols that a module uses").only_long(),
+    Spec::flag(SHOW_MODVERSIONS, "show-modversions", "print versions of the symbols that a module uses")
+        .only_long(),
     Spec::flag(SHOW_MODVERSIONS, "dump-modversions", "").only_long(),
     Spec::flag(SHOW_EXPORTS, "show-exports", "print the symbols that a module exports").only_long(),
     Spec::flag(b'n', "dry-run", "do everything but change the kernel"),
     Spec::flag(b'n', "show", "").only_long(),
-    Spec::with_value(b'C', "config", "PATH", "a file or directory in the place of modprobe.d; may be\ngiven several times"),
+    Spec::with_value(
+        b'C',
+        "config",
+        "PATH",
+        "a file or directory in the place of modprobe.d; may be\ngiven several times",
+    ),
     Spec::with_value(b'd', "dirname", "DIR", "the directory that lib/modules is in, instead of /"),
-    Spec::with_value(b'S', "set-version", "VERSION", "the kernel's release, instead of that of the running one"),
+    Spec::with_value(
+        b'S',
+        "set-version",
+        "VERSION",
+        "the kernel's release, instead of that of the running one",
+    ),
     Spec::flag(STRICT, "strict-kmod", "softdep and install lines mean what they do to kmod").only_long(),
     command::SYSLOG,
     Spec::flag(b'q', "quiet", "no messages"),
@@ -106,6 +118,7 @@ struct Request {
     show_depends: bool,
     lookup_only: bool,
     dry_run: bool,
+    quiet: bool,
     /// Steps are printed.
     show: bool,
     /// `MODPROBE_OPTIONS` for the commands of `install` and `remove` lines.
@@ -150,11 +163,10 @@ fn run_with(context: &mut Context<'_>, args: &[OsString], environment: Option<Os
         Ok(parsed) => parsed,
         Err(code) => return code,
     };
-    let mut request = Request { show: context.is_verbose(), ..Request::default() };
+    let mut request = Request::default();
     let mut child = environment::Children::new(environment);
     let mut show: Option<fn(&mut Session<'_, '_>, &OsStr) -> Result<(), Fatal>> = None;
     let mut show_config = false;
-    let mut quiet = false;
     let mut strict = std::env::var_os("MODUTILS_STYLE").is_some_and(|style| style == "kmod");
     let (mut root, mut release, mut sources) = (None, None, Vec::new());
     for Opt { key, value } in parsed.options {
@@ -193,7 +205,7 @@ fn run_with(context: &mut Context<'_>, args: &[OsString], environment: Option<Os
             b'S' => release = Some(value),
             b'q' => {
                 child.add(&[b"-q"]);
-                quiet = true;
+                request.quiet = true;
             }
             STRICT => strict = true,
             _ => {}
@@ -202,6 +214,7 @@ fn run_with(context: &mut Context<'_>, args: &[OsString], environment: Option<Os
     for letter in &parsed.messages {
         child.add(&[&[b'-', *letter]]);
     }
+    request.show |= context.is_verbose() && !request.quiet;
     request.child_options = child.value();
     // The steps are for standard output; what the kernel is given is told only when it is asked for twice.
     context.set_info(parsed.messages.iter().filter(|letter| **letter == b'v').count() > 1);
@@ -212,7 +225,7 @@ fn run_with(context: &mut Context<'_>, args: &[OsString], environment: Option<Os
         context.error(&[b"missing parameters. See -h."]);
         return 1;
     };
-    if quiet {
+    if request.quiet {
         context.set_quiet();
     }
     let modules = open(context, root, release, &sources, strict);
@@ -240,8 +253,7 @@ fn open(
     sources: &[PathBuf],
     strict: bool,
 ) -> Modules {
-    let release =
-        release.map_or_else(|| OsString::from_vec(context.kernel.release()), OsStr::to_os_string);
+    let release = release.map_or_else(|| OsString::from_vec(context.kernel.release()), OsStr::to_os_string);
     let directory = match root {
         // The root's name is kept as it was written: it is part of what is printed.
         Some(root) => PathBuf::from(OsString::from_vec([root.as_bytes(), b"/lib/modules"].concat())),
@@ -257,9 +269,9 @@ fn open(
 }
 
 impl Session<'_, '_> {
-    /// An error that ends the command, or with `--all` this name only.
+    /// An error that ends the command; with `--all`, or as in kmod with `--quiet`, this name only.
     fn give_up(&mut self, parts: &[&[u8]]) -> Result<bool, Fatal> {
-        if self.request.all {
+        if self.request.all || self.request.quiet {
             self.context.warning(parts);
             Ok(false)
         } else {

@@ -104,7 +104,8 @@ mod tests {
 
     #[test]
     fn numbers_as_strtoul_reads_them() {
-        let cases = [("10", Some(10)), ("0x1F", Some(31)), ("010", Some(8)), ("0", Some(0)), ("x", None), ("", None)];
+        let cases =
+            [("10", Some(10)), ("0x1F", Some(31)), ("010", Some(8)), ("0", Some(0)), ("x", None), ("", None)];
         for (text, expected) in cases {
             assert_eq!(number(text.as_bytes()), expected, "{text}");
         }

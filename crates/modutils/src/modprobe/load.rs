@@ -23,8 +23,8 @@ use crate::insmod::insert;
 enum Failure {
     /// The kernel refused it, or its file could not be read.
     Refused { step: Box<Step>, options: Vec<u8>, errno: Errno, log: Option<LogMark> },
-    /// There is no file for it.
-    NoFile(Vec<u8>),
+    /// There is no file for it, for this reason.
+    NoFile(LookupError),
     /// A line forbids it.
     Denied(Box<Step>),
     /// Its command failed, which has been told.
@@ -104,8 +104,7 @@ impl Session<'_, '_> {
             Ok(found) => Ok(found),
             Err(error) => {
                 let directory = self.directory().as_os_str().as_bytes().to_vec();
-                let result =
-                    self.give_up(&[b"Module ", bytes, b" not found in directory ", &directory]);
+                let result = self.give_up(&[b"Module ", bytes, b" not found in directory ", &directory]);
                 self.explain_lookup(bytes, &error);
                 result.map(|_| Vec::new())
             }
@@ -126,7 +125,7 @@ impl Session<'_, '_> {
         for step in plan.steps {
             let required = step.required;
             let is_named = step.is_named;
-            match self.take(step, options) {
+            match self.take(step, options, &plan.problem) {
                 Ok(()) => {}
                 Err(Failure::Loaded) if is_named && self.request.first_time => return Err(Failure::Loaded),
                 Err(Failure::Loaded) => {}
@@ -148,7 +147,7 @@ impl Session<'_, '_> {
     }
 
     /// One step of a load.
-    fn take(&mut self, step: Step, extra: &[u8]) -> Result<(), Failure> {
+    fn take(&mut self, step: Step, extra: &[u8], problem: &Option<LookupError>) -> Result<(), Failure> {
         let state = if self.request.show_depends { State::Absent } else { self.state(&step.name) };
         if state.is_in_kernel() {
             return Err(Failure::Loaded);
@@ -166,23 +165,22 @@ impl Session<'_, '_> {
             return Ok(());
         }
         if let Action::Run(line) = &step.action {
+            // A failure has been told, and is none that ends the command.
             return match self.run_command("install", &step.name, line, &options) {
-                true => Ok(()),
-                false => Err(Failure::Command),
+                Ok(true) => Ok(()),
+                Ok(false) | Err(Fatal) => Err(Failure::Command),
             };
         }
-        let Some(path) = &step.path else { return Err(self.no_file(step.name)) };
+        let Some(path) = &step.path else {
+            self.context.error(&[b"could not find module by name='", &step.name, b"'"]);
+            return Err(Failure::NoFile(problem.clone().unwrap_or(LookupError::Unknown(step.name))));
+        };
         let log = self.context.log_mark();
         match insert(self.context, path.as_os_str(), &options, self.request.flags.0) {
             Ok(()) => Ok(()),
             Err(Errno::EEXIST) => Err(Failure::Loaded),
             Err(errno) => Err(Failure::Refused { step: Box::new(step), options, errno, log }),
         }
-    }
-
-    fn no_file(&mut self, name: Vec<u8>) -> Failure {
-        self.context.error(&[b"could not find module by name='", &name, b"'"]);
-        Failure::NoFile(name)
     }
 
     /// Prints a step as scripts expect it: a blank always follows the path.
@@ -229,7 +227,7 @@ impl Session<'_, '_> {
                 };
                 explain::refusal(self.context, explain::Attempt::Load(load));
             }
-            Failure::NoFile(name) => self.explain_lookup(&name, &LookupError::Unknown(name.clone())),
+            Failure::NoFile(error) => self.explain_lookup(&found.name, &error),
             Failure::Denied(step) => {
                 if let Some(line) = &step.denied {
                     let needed_by = (!step.is_named).then_some(&found.name[..]);

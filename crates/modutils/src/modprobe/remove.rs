@@ -9,6 +9,7 @@ use std::time::Instant;
 use lkm_module::Errno;
 use lkm_syscall::DeleteFlags;
 use lkm_tree::lookup::Found;
+use lkm_tree::lookup::Rules;
 
 use super::Fatal;
 use super::Session;
@@ -16,9 +17,17 @@ use super::state::State;
 use super::state::references;
 use crate::explain;
 
-/// Modules that are unloaded for the sake of others, at most this many deep: holders of holders and soft dependencies of
-/// soft dependencies. A circle of soft dependencies ends here.
-const DEPTH: usize = 64;
+/// Modules that are looked at for one name, at most: holders of holders, soft dependencies of soft dependencies.
+const LIMIT: usize = 10_000;
+
+/// What one name has led to.
+#[derive(Default)]
+struct Removal {
+    /// Modules that are being dealt with, each for the sake of the one before: soft dependencies may go in a circle.
+    open: Vec<Vec<u8>>,
+    /// Modules that were looked at.
+    count: usize,
+}
 
 impl Session<'_, '_> {
     /// Unloads what several names stand for.
@@ -37,7 +46,7 @@ impl Session<'_, '_> {
         };
         for found in found {
             let holders = self.request.remove_holders;
-            if !self.remove_one(&found.name, holders, false, DEPTH)? {
+            if !self.remove_one(&found.name, holders, false, &mut Removal::default())? {
                 return Ok(false);
             }
         }
@@ -51,9 +60,25 @@ impl Session<'_, '_> {
         name: &[u8],
         holders: bool,
         may_be_builtin: bool,
-        depth: usize,
+        removal: &mut Removal,
     ) -> Result<bool, Fatal> {
-        let Some(depth) = depth.checked_sub(1) else { return Ok(true) };
+        removal.count += 1;
+        if removal.count > LIMIT || removal.open.iter().any(|open| open == name) {
+            return Ok(true);
+        }
+        removal.open.push(name.to_vec());
+        let result = self.remove_with_company(name, holders, may_be_builtin, removal);
+        removal.open.pop();
+        result
+    }
+
+    fn remove_with_company(
+        &mut self,
+        name: &[u8],
+        holders: bool,
+        may_be_builtin: bool,
+        removal: &mut Removal,
+    ) -> Result<bool, Fatal> {
         let ignore = self.request.ignore_commands;
         let command = if ignore { None } else { self.modules.remove_command(name).cloned() };
         let asks_kernel = command.is_none() && !self.request.show_depends;
@@ -70,39 +95,50 @@ impl Session<'_, '_> {
         }
         let (before, after) = if ignore { (Vec::new(), Vec::new()) } else { self.soft(name) };
         for found in after.iter().rev() {
-            self.remove_one(&found.name, false, true, depth)?;
+            self.remove_one(&found.name, false, true, removal)?;
         }
         if holders {
             let mut users = self.context.kernel.holders(name).unwrap_or_default();
             users.reverse();
+            // kmod gives up at a holder that is held itself.
+            let holders = self.modules.rules() != Rules::KMOD;
             for user in users {
-                if !self.remove_one(&user, holders, true, depth)? {
+                if !self.remove_one(&user, holders, true, removal)? {
                     return Ok(false);
                 }
             }
         }
-        if asks_kernel && self.request.wait.is_none() && references(self.context, name).is_some_and(|count| count > 0) {
+        if asks_kernel
+            && self.request.wait.is_none()
+            && references(self.context, name).is_some_and(|count| count > 0)
+        {
             return self.give_up(&[b"Module ", name, b" is in use."]);
         }
         let gone = match &command {
-            Some(line) if self.request.dry_run => {
-                self.show_removal(name);
-                let _ = line;
+            Some(line) => {
+                if self.request.show {
+                    let command = super::shell::with_parameters(&line.command, b"");
+                    self.context.print(&[b"remove ", &command[..], b"\n"].concat());
+                }
+                if !self.request.dry_run && !self.run_command("remove", name, line, b"")? {
+                    return Ok(false);
+                }
                 true
             }
-            Some(line) => self.run_command("remove", name, line, b""),
             None => self.delete(name)?,
         };
         if !gone {
             return Ok(false);
         }
-        for dependency in self.modules.dependencies(name).unwrap_or_default().into_iter().rev() {
+        let needed =
+            if command.is_some() { Vec::new() } else { self.modules.dependencies(name).unwrap_or_default() };
+        for dependency in needed {
             if references(self.context, &dependency.name) == Some(0) {
                 self.delete(&dependency.name)?;
             }
         }
         for found in before.iter().rev() {
-            self.remove_one(&found.name, false, true, depth)?;
+            self.remove_one(&found.name, false, true, removal)?;
         }
         Ok(true)
     }

@@ -8,6 +8,7 @@ use std::os::unix::ffi::OsStringExt;
 use std::os::unix::process::ExitStatusExt;
 use std::process::ExitStatus;
 
+use super::Fatal;
 use super::Session;
 use crate::explain;
 use lkm_tree::config::Command;
@@ -17,7 +18,13 @@ const PARAMETERS: &[u8] = b"$CMDLINE_OPTS";
 
 impl Session<'_, '_> {
     /// Runs a command by the shell, as system(3) does. False if it did not do what it should, which has been told.
-    pub(super) fn run_command(&mut self, kind: &str, name: &[u8], line: &Command, options: &[u8]) -> bool {
+    pub(super) fn run_command(
+        &mut self,
+        kind: &str,
+        name: &[u8],
+        line: &Command,
+        options: &[u8],
+    ) -> Result<bool, Fatal> {
         let command = with_parameters(&line.command, options);
         self.context.flush();
         let mut shell = std::process::Command::new("/bin/sh");
@@ -28,26 +35,29 @@ impl Session<'_, '_> {
         }
         let status = shell.status();
         let how = match &status {
-            Ok(status) if status.success() => return true,
+            Ok(status) if status.success() => return Ok(true),
             Ok(status) => how_it_ended(*status),
             Err(error) => error.to_string(),
         };
-        let kind = kind.as_bytes();
-        self.context.error(&[
-            b"Error running ",
-            kind,
-            b" command '",
-            &command,
-            b"' for module ",
-            name,
-            b": ",
-            how.as_bytes(),
-        ]);
+        let result = if kind == "remove" {
+            self.give_up(&[b"Error running remove command for ", name])
+        } else {
+            let parts: [&[u8]; 6] =
+                [b"Error running install command '", &command, b"' for module ", name, b": ", how.as_bytes()];
+            self.context.error(&parts);
+            Ok(false)
+        };
         self.explain_command(name, &command, line, status);
-        false
+        result
     }
 
-    fn explain_command(&mut self, module: &[u8], command: &[u8], line: &Command, status: io::Result<ExitStatus>) {
+    fn explain_command(
+        &mut self,
+        module: &[u8],
+        command: &[u8],
+        line: &Command,
+        status: io::Result<ExitStatus>,
+    ) {
         let failure = explain::CommandFailure { module, command, origin: &line.origin, status };
         explain::refusal(self.context, explain::Attempt::Command(failure));
     }
@@ -61,7 +71,7 @@ fn how_it_ended(status: ExitStatus) -> String {
 }
 
 /// The command with the parameters in the place of every `$CMDLINE_OPTS`.
-fn with_parameters(command: &[u8], options: &[u8]) -> Vec<u8> {
+pub(super) fn with_parameters(command: &[u8], options: &[u8]) -> Vec<u8> {
     let mut result = Vec::with_capacity(command.len());
     let mut rest = command;
     while let Some((byte, after)) = rest.split_first() {

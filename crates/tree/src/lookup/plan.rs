@@ -69,10 +69,12 @@ pub struct Step {
 }
 
 /// A load laid out as a list of steps.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug)]
 pub struct Plan {
     /// The steps in their order. A module may occur several times.
     pub steps: Vec<Step>,
+    /// Why the module that was asked for has no file, if that is not because the index does not know it.
+    pub problem: Option<LookupError>,
 }
 
 /// A module by which it is told from others: as kmod has it, one found by an alias is not the one found by its name.
@@ -91,10 +93,11 @@ enum Task {
 impl Modules {
     /// Lays out the load of a module: what it needs, each with its soft dependencies around it, and itself.
     ///
-    /// An index that is missing or damaged is an error unless the module's file was named; a module that the index does
-    /// not know has one step, which has no file.
+    /// A module that the index does not know has a step without a file, and so has every module if the index is missing or
+    /// damaged; the latter is then [`Plan::problem`]. The only error is a load without end ([`LookupError::TooLong`]).
     pub fn plan(&self, found: &Found, named: Named) -> Result<Plan, LookupError> {
         let mut steps = Vec::new();
+        let mut problem = None;
         let mut visited: BTreeSet<Identity> = BTreeSet::new();
         let mut required: BTreeSet<Identity> = BTreeSet::new();
         let mut tasks = vec![Task::Visit { found: found.clone(), reason: Reason::Named, named: Some(named) }];
@@ -104,7 +107,10 @@ impl Modules {
                     if !visited.insert(identity(&found)) {
                         continue;
                     }
-                    let (path, needed) = self.files_of(&found, named.is_some())?;
+                    let (path, needed) = self.files_of(&found).unwrap_or_else(|error| {
+                        problem.get_or_insert(error);
+                        (None, Vec::new())
+                    });
                     if named.is_some() {
                         required.insert(identity(&found));
                         required.extend(needed.iter().map(identity_of_dependency));
@@ -165,15 +171,11 @@ impl Modules {
                 step.action = Action::Insert;
             }
         }
-        Ok(Plan { steps })
+        Ok(Plan { steps, problem })
     }
 
     /// A module's own file and those of the modules it needs.
-    fn files_of(
-        &self,
-        found: &Found,
-        is_named: bool,
-    ) -> Result<(Option<PathBuf>, Vec<super::Dependency>), LookupError> {
+    fn files_of(&self, found: &Found) -> Result<(Option<PathBuf>, Vec<super::Dependency>), LookupError> {
         let given = match &found.source {
             Source::Path(path) => Some(path.clone()),
             _ => None,
@@ -184,7 +186,7 @@ impl Modules {
                 Ok((Some(path), self.needed_by(line).collect()))
             }
             Ok(None) => Ok((given, Vec::new())),
-            Err(_) if given.is_some() || !is_named => Ok((given, Vec::new())),
+            Err(_) if given.is_some() => Ok((given, Vec::new())),
             Err(error) => Err(error),
         }
     }
