@@ -48,6 +48,10 @@ pub(crate) struct Written {
     pub(crate) out: String,
     pub(crate) err: String,
     pub(crate) code: i32,
+    /// What it prints is its own.
+    pub(crate) any_out: bool,
+    /// One call may be made again and again.
+    pub(crate) repeats: bool,
     /// The calls, if they are told.
     pub(crate) calls: Option<Vec<String>>,
     /// Files that are written or changed, with contents if these are told. No others may be.
@@ -61,6 +65,10 @@ pub(crate) struct Step {
     pub(crate) expected: Expected,
     /// kmod 30 is given this instead, and the files it writes are taken to lie elsewhere: (words, from, to).
     pub(crate) like: Option<(Vec<String>, &'static str, &'static str)>,
+    /// The lines of standard output may come in another order than kmod 30's.
+    pub(crate) any_order: bool,
+    /// What is printed more than kmod 30 prints: (before this, that).
+    pub(crate) inserted: Option<(&'static str, &'static str)>,
     /// Lines that explain have to contain these texts.
     pub(crate) explained: Vec<&'static str>,
 }
@@ -200,7 +208,27 @@ impl Case {
     /// A command line that has to give what kmod 30 gives.
     pub(crate) fn run(mut self, line: &str) -> Case {
         let words = words(line);
-        self.steps.push(Step { words, expected: Expected::Kmod, like: None, explained: Vec::new() });
+        self.steps.push(Step {
+            words,
+            expected: Expected::Kmod,
+            like: None,
+            any_order: false,
+            inserted: None,
+            explained: Vec::new(),
+        });
+        self
+    }
+
+    /// The last command and those it starts write to one output. kmod 30's own lines come late where that is no terminal,
+    /// so their order is not compared.
+    pub(crate) fn in_any_order(mut self) -> Case {
+        self.last().any_order = true;
+        self
+    }
+
+    /// The last command prints what kmod 30 prints, and before this text that one more.
+    pub(crate) fn with_more(mut self, before: &'static str, more: &'static str) -> Case {
+        self.last().inserted = Some((before, more));
         self
     }
 
@@ -224,6 +252,12 @@ impl Case {
         self
     }
 
+    /// The last command prints something that is its own.
+    pub(crate) fn any_out(mut self) -> Case {
+        self.written().any_out = true;
+        self
+    }
+
     /// The last command says this on standard error.
     pub(crate) fn err(mut self, text: &str) -> Case {
         text.clone_into(&mut self.written().err);
@@ -240,6 +274,12 @@ impl Case {
     pub(crate) fn calls(mut self, calls: &[&str]) -> Case {
         self.written().calls = Some(calls.iter().map(|&call| call.to_owned()).collect());
         self
+    }
+
+    /// The last command makes these calls, each once or more.
+    pub(crate) fn repeated_calls(mut self, calls: &[&str]) -> Case {
+        self.written().repeats = true;
+        self.calls(calls)
     }
 
     /// The last command writes this file.

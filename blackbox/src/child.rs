@@ -36,6 +36,9 @@ fn enter(arguments: &[String]) -> Result<Box<dyn Error>, Box<dyn Error>> {
     private_mounts()?;
     bind(Path::new(tools), &root.join("sbin"))?;
     bind(Path::new(shell), &root.join("bin"))?;
+    // Without /proc, /dev/stdout cannot be a link.
+    bind(&fs::read_link("/proc/self/fd/1")?, &root.join("dev/stdout"))?;
+    bind(Path::new("/dev/null"), &root.join("dev/null"))?;
     for name in LIBRARIES {
         bind(&Path::new("/").join(name), &root.join(name))?;
     }

@@ -12,13 +12,26 @@ use crate::trace::End;
 /// What is wrong with an answer, a line for each thing; empty if nothing is. `kmod` is kmod 30's answer to the same.
 pub(crate) fn differences(step: &Step, kmod: &Answer, answer: &Answer) -> Vec<String> {
     let mut wrong = Vec::new();
+    let program = step.words.first().map_or("", |word| word.rsplit('/').next().unwrap_or(word));
     let (err, explained) = split_explanations(&answer.err);
     match &step.expected {
         Expected::Kmod => {
             let (kmod_err, _) = split_explanations(&kmod.err);
             compare("end", &kmod.end, &answer.end, &mut wrong);
-            compare("stdout", &text(&kmod.out), &text(&answer.out), &mut wrong);
-            compare("stderr", &without_places(&kmod_err), &without_places(&err), &mut wrong);
+            let mut outs = [text(&kmod.out), text(&answer.out)];
+            if let Some((before, more)) = step.inserted {
+                outs[0] = outs[0].replacen(before, &format!("{more}{before}"), 1);
+            }
+            if step.any_order {
+                outs = outs.map(|out| {
+                    let mut lines: Vec<&str> = out.split_inclusive('\n').collect();
+                    lines.sort_unstable();
+                    lines.concat()
+                });
+            }
+            compare("stdout", &outs[0], &outs[1], &mut wrong);
+            let (kmod_err, err) = (without_places(program, &kmod_err), without_places(program, &err));
+            compare("stderr", &kmod_err, &err, &mut wrong);
             compare("calls", &kmod.calls, &answer.calls, &mut wrong);
             compare("loaded", &kmod.loaded, &answer.loaded, &mut wrong);
             for path in
@@ -33,7 +46,7 @@ pub(crate) fn differences(step: &Step, kmod: &Answer, answer: &Answer) -> Vec<St
                 }
             }
         }
-        Expected::Written(written) => compare_written(written, answer, &err, &mut wrong),
+        Expected::Written(written) => compare_written(written, program, answer, &err, &mut wrong),
     }
     for text in &step.explained {
         if !explained.iter().any(|line| line.contains(text)) {
@@ -43,14 +56,17 @@ pub(crate) fn differences(step: &Step, kmod: &Answer, answer: &Answer) -> Vec<St
     wrong
 }
 
-fn compare_written(written: &Written, answer: &Answer, err: &str, wrong: &mut Vec<String>) {
+fn compare_written(written: &Written, program: &str, answer: &Answer, err: &str, wrong: &mut Vec<String>) {
     compare("end", &End::Code(written.code), &answer.end, wrong);
-    compare("stdout", &written.out, &text(&answer.out), wrong);
-    compare("stderr", &written.err, &without_places(err), wrong);
-    match &written.calls {
-        Some(calls) => compare("calls", calls, &answer.calls, wrong),
-        None => compare("calls", &Vec::new(), &answer.calls, wrong),
+    if !written.any_out {
+        compare("stdout", &written.out, &text(&answer.out), wrong);
     }
+    compare("stderr", &written.err, &without_places(program, err), wrong);
+    let mut calls = answer.calls.clone();
+    if written.repeats {
+        calls.dedup();
+    }
+    compare("calls", written.calls.as_ref().unwrap_or(&Vec::new()), &calls, wrong);
     let mut files: Vec<&String> = answer.files.keys().filter(|path| !is_addition(path)).collect();
     for (path, contents) in &written.files {
         files.retain(|&other| other != path);
@@ -78,7 +94,7 @@ fn compare<T: PartialEq + std::fmt::Debug>(what: &str, expected: &T, found: &T, 
 /// What depmod writes besides what kmod 30 writes: what it keeps to be faster the next time, and the weak dependencies
 /// of later releases, which a case of their own looks at.
 fn is_addition(path: &str) -> bool {
-    ["/modules.lkm-cache", "/modules.weakdep"].iter().any(|end| path.ends_with(end))
+    ["/modules.lkm-cache.bin", "/modules.weakdep"].iter().any(|end| path.ends_with(end))
 }
 
 fn text(bytes: &[u8]) -> String {
@@ -128,19 +144,23 @@ fn split_explanations(err: &[u8]) -> (String, Vec<String>) {
     (rest, explained)
 }
 
-/// Messages of kmod 30's library begin with a place in its sources, which later releases leave out; some are about addresses
-/// in its memory.
-fn without_places(err: &str) -> String {
+/// Messages of kmod 30's library begin with a place in its sources, which later releases leave out, and with the library's
+/// name as long as the program has not set up its own; some are about addresses in its memory.
+fn without_places(program: &str, err: &str) -> String {
     let mut text = String::new();
     for line in err.split_inclusive('\n').filter(|line| !line.contains(": ctx=0x")) {
-        match line
+        let message = line.strip_prefix("libkmod: ERROR ../libkmod/").and_then(|rest| rest.split_once(": "));
+        let placed = line
             .split_once(" ../libkmod/")
-            .and_then(|(start, rest)| Some((start, rest.split_once("() ")?.1)))
-        {
-            Some((start, message)) => {
+            .and_then(|(start, rest)| Some((start, rest.split_once("() ")?.1)));
+        match (message, placed) {
+            (Some((_, message)), _) => {
+                let _ = write!(text, "{program}: ERROR: {message}");
+            }
+            (None, Some((start, message))) => {
                 let _ = write!(text, "{start} {message}");
             }
-            None => text.push_str(line),
+            (None, None) => text.push_str(line),
         }
     }
     text
@@ -160,9 +180,11 @@ mod tests {
 
     #[test]
     fn places_in_sources_are_no_part_of_a_message() {
-        let line = "libkmod: ERROR ../libkmod/libkmod-module.c:856 kmod_module_remove_module: could not\n";
-        assert_eq!(without_places(line), line);
+        let line = "libkmod: ERROR ../libkmod/libkmod-config.c:712 kmod_config_parse: a.conf line 1: bad\n";
+        assert_eq!(without_places("modprobe", line), "modprobe: ERROR: a.conf line 1: bad\n");
         let line = "rmmod: ERROR: ../libkmod/libkmod-module.c:799 some_function() could not remove 'x'\n";
-        assert_eq!(without_places(line), "rmmod: ERROR: could not remove 'x'\n");
+        assert_eq!(without_places("rmmod", line), "rmmod: ERROR: could not remove 'x'\n");
+        assert_eq!(without_places("rmmod", "rmmod: ERROR: ctx=0x55 path=/x error=none\n"), "");
+        assert_eq!(without_places("rmmod", "rmmod: ERROR: x\n"), "rmmod: ERROR: x\n");
     }
 }

@@ -47,7 +47,9 @@ pub(crate) fn skeleton(root: &Path) -> io::Result<()> {
     for directory in directories {
         fs::create_dir_all(root.join(directory))?;
     }
-    fs::write(root.join("dev/null"), "")?;
+    for name in ["null", "stdout"] {
+        fs::write(root.join("dev").join(name), "")?;
+    }
     Ok(())
 }
 

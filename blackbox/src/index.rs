@@ -77,20 +77,9 @@ mod tests {
 
     #[test]
     fn a_small_index() {
-        let mut bytes = Vec::new();
-        bytes.extend(MAGIC.to_be_bytes());
-        bytes.extend(VERSION.to_be_bytes());
-        bytes.extend((HAS_PREFIX | HAS_CHILDREN | 20).to_be_bytes());
-        assert_eq!(bytes.len(), 12);
+        let mut bytes = [MAGIC.to_be_bytes(), VERSION.to_be_bytes(), [0; 4]].concat();
         let leaf = bytes.len() as u32;
-        bytes.extend(1_u32.to_be_bytes());
-        bytes.extend(7_u32.to_be_bytes());
-        let root = bytes.len();
-        assert_eq!(root, 20);
-        // The leaf's value ends where the root begins: both are moved behind it.
-        bytes.truncate(12);
-        bytes.extend(1_u32.to_be_bytes());
-        bytes.extend(7_u32.to_be_bytes());
+        bytes.extend([1_u32.to_be_bytes(), 7_u32.to_be_bytes()].concat());
         bytes.extend(b"v\0");
         let root = bytes.len() as u32;
         bytes.extend(b"ab\0zz");

@@ -11,6 +11,12 @@ const SYMVERS: &str = "\
 0x00000011	base_fn	kernel/lib/base	EXPORT_SYMBOL
 ";
 
+/// Where the aliases of symbols begin.
+const SYMBOLS: &str = "# Aliases for symbols";
+/// The weak dependencies of the tree, which kmod 30 does not know.
+const WEAK: &str =
+    "# Weak dependencies extracted from modules themselves.\nweakdep wb wa base\nweakdep wa wb\n";
+
 fn bare(name: &'static str) -> Case {
     Case::new("depmod", name).on(Ground::Bare)
 }
@@ -44,6 +50,8 @@ fn classics() -> Vec<Case> {
         .put(&format!("{directory}/kernel/c.ko.xz"), include_bytes!("../../../fixtures/x86_64/hello.ko.xz"))
         .put(&format!("{directory}/kernel/d.ko"), alias("alias_d").file())
         .put(&format!("{directory}/modules.order"), "kernel/d.ko\nkernel/b.ko\nkernel/c.ko\nkernel/a.ko\n")
+        .put(&format!("{directory}/modules.builtin"), "")
+        .put(&format!("{directory}/modules.builtin.modinfo"), "")
         .run(&format!("depmod {RELEASE}"))
         .unlike("Debian's kmod 30 reads no gzip")
         .writes(
@@ -57,28 +65,11 @@ fn classics() -> Vec<Case> {
             &format!("{directory}/modules.dep"),
             Some("kernel/d.ko:\nkernel/b.ko.gz:\nkernel/c.ko.xz:\nkernel/a.ko.zst:\n"),
         );
-    let rest = [
-        "alias.bin",
-        "builtin.alias.bin",
-        "builtin.bin",
-        "dep.bin",
-        "devname",
-        "softdep",
-        "symbols",
-        "symbols.bin",
-    ];
-    let packed =
-        rest.iter().fold(packed, |case, name| case.writes(&format!("{directory}/modules.{name}"), None));
     vec![
-        packed,
+        all_indexes(packed),
         classic("--outdir: elsewhere, in the same shape")
             .run(&format!("depmod --outdir /tmp/out {RELEASE}"))
             .like(&format!("depmod {RELEASE}"), "lib/", "tmp/out/lib/"),
-        twice(
-            "search: built-in only, an equal name in updates is not taken",
-            "search built-in\n",
-            "updates/mid.ko",
-        ),
         twice("search: updates before built-in", "search updates built-in\n", "updates/mid.ko"),
         twice(
             "search: two directories whose names begin alike",
@@ -117,6 +108,23 @@ fn classics() -> Vec<Case> {
     ]
 }
 
+/// Every index is written; contents are compared only where they are told already.
+fn all_indexes(case: Case) -> Case {
+    let names = [
+        "alias",
+        "alias.bin",
+        "builtin.alias.bin",
+        "builtin.bin",
+        "dep",
+        "dep.bin",
+        "devname",
+        "softdep",
+        "symbols",
+        "symbols.bin",
+    ];
+    names.iter().fold(case, |case, name| case.writes(&format!("lib/modules/{RELEASE}/modules.{name}"), None))
+}
+
 fn weakdep() -> Case {
     let directory = format!("lib/modules/{RELEASE}");
     let case = Case::classic("depmod", "modules.weakdep")
@@ -124,6 +132,8 @@ fn weakdep() -> Case {
         .module("kernel/wa.ko", Module::new("wa").info("weakdep", "wb"))
         .module("kernel/wb.ko", Module::new("wb").info("weakdep", "wa base"))
         .put(&format!("{directory}/modules.order"), "kernel/wb.ko\nkernel/wa.ko\n")
+        .put(&format!("{directory}/modules.builtin"), "")
+        .put(&format!("{directory}/modules.builtin.modinfo"), "")
         .run(&format!("depmod {RELEASE}"))
         .unlike("kmod 30 knows no weak dependencies")
         .writes(
@@ -133,18 +143,7 @@ fn weakdep() -> Case {
             ),
         )
         .writes(&format!("{directory}/modules.dep"), Some("kernel/wb.ko:\nkernel/wa.ko:\n"));
-    let rest = [
-        "alias",
-        "alias.bin",
-        "builtin.alias.bin",
-        "builtin.bin",
-        "dep.bin",
-        "devname",
-        "softdep",
-        "symbols",
-        "symbols.bin",
-    ];
-    rest.iter().fold(case, |case, name| case.writes(&format!("{directory}/modules.{name}"), None))
+    all_indexes(case)
 }
 
 fn options() -> Vec<Case> {
@@ -154,8 +153,8 @@ fn options() -> Vec<Case> {
         bare("of the running kernel").run("depmod"),
         bare("-a of a version").run(&format!("depmod -a {RELEASE}")),
         bare("-b from another directory").within("/work").run(&format!("depmod -b / {RELEASE}")),
-        bare("-n writes to standard output only").run(&format!("depmod -n {RELEASE}")),
-        bare("-n -v").run(&format!("depmod -n -v {RELEASE}")),
+        bare("-n writes to standard output only").run(&format!("depmod -n {RELEASE}")).with_more(SYMBOLS, WEAK),
+        bare("-n -v").run(&format!("depmod -n -v {RELEASE}")).with_more(SYMBOLS, WEAK),
         bare("-v").run(&format!("depmod -v {RELEASE}")),
         indexed("-A: up to date").run(&format!("depmod -A {RELEASE}")),
         indexed("-A: a module is newer")
@@ -197,8 +196,11 @@ fn options() -> Vec<Case> {
 }
 
 fn outputs() -> Vec<Case> {
+    let mut only = twice("search: built-in only", "search built-in\n", "updates/mid.ko");
+    only.classic = false;
     let directory = format!("lib/modules/{RELEASE}");
     vec![
+        only,
         bare("without modules.order, builtin and builtin.modinfo")
             .without(&format!("{directory}/modules.order"))
             .without(&format!("{directory}/modules.builtin"))
@@ -221,8 +223,16 @@ fn outputs() -> Vec<Case> {
             .put("outside/linked.ko", Module::new("linked").file())
             .link(&format!("{directory}/linked.ko"), "/outside/linked.ko")
             .link(&format!("{directory}/outside"), "/outside")
-            .link(&format!("{directory}/dangling.ko"), "/nowhere.ko")
             .run(&format!("depmod {RELEASE}")),
+        all_indexes(
+            bare("a link that leads nowhere")
+                .link(&format!("{directory}/dangling.ko"), "/nowhere.ko")
+                .run(&format!("depmod {RELEASE}"))
+                .unlike("kmod 30 gives a number instead of the directory")
+                .err(&format!(
+                    "depmod: ERROR: fstatat(/lib/modules/{RELEASE}/, dangling.ko): No such file or directory\n"
+                )),
+        ),
         bare("a module of a big-endian machine")
             .module("kernel/ppc.ko", Module::new("ppc").foreign().info("alias", "pp*"))
             .run(&format!("depmod {RELEASE}")),
@@ -269,8 +279,9 @@ fn outputs() -> Vec<Case> {
         bare("what depmod wrote is read by modprobe")
             .run(&format!("depmod {RELEASE}"))
             .run("modprobe -a -D top softly pci:v00001234d00005678sv0sd0bc0sc0i0 node dash-ed stone"),
-        bare("as many modules as there are")
+        bare("-n, then for good")
             .run(&format!("depmod -n {RELEASE}"))
+            .with_more(SYMBOLS, WEAK)
             .run(&format!("depmod {RELEASE}")),
     ]
 }

@@ -58,7 +58,14 @@ fn insertions() -> Vec<Case> {
         insmod("-", "insmod -"),
         insmod("no operand", "insmod"),
         insmod("an unknown option", "insmod --nonsense lib/base.ko"),
-        insmod("options behind the file are its parameters or not", "insmod lib/base.ko -v"),
+        insmod("options behind the file are options", "insmod lib/base.ko -h")
+            .unlike("each has its own help")
+            .any_out(),
+        insmod("options behind -- are none", "insmod -- lib/base.ko -x"),
+        insmod("-v", "insmod -v lib/base.ko a=1")
+            .unlike("kmod 30 knows it not")
+            .err("insmod: INFO: finit_module 'lib/base.ko' 'a=1' 0\n")
+            .calls(&["load base \"a=1\" = 0"]),
         insmod("empty, text, cut", "insmod /work/empty.ko")
             .put("work/empty.ko", "")
             .put("work/text.ko", "text, and more of it than a header is long, so that it is looked at")
@@ -84,7 +91,7 @@ fn insertions() -> Vec<Case> {
         Case::new("insmod", "refusals are explained")
             .within("/lib/modules/6.1.0-test/kernel")
             .run("insmod drivers/top.ko")
-            .explains("mid"),
+            .explains("cause: "),
     ]
 }
 
@@ -101,7 +108,10 @@ fn removals() -> Vec<Case> {
         rmmod("one that is not loaded among others", "rmmod node mid nonsense base"),
         rmmod("built in", "rmmod stone").put("sys/module/stone/uevent", ""),
         rmmod("-f of what is held", "rmmod -f extra").loaded("extra", 1, &[]),
-        rmmod("-v", "rmmod -v mid"),
+        rmmod("-v", "rmmod -v mid")
+            .unlike("kmod 30 takes it and says nothing")
+            .err("rmmod: INFO: delete_module 'mid'\n")
+            .calls(&["unload mid nonblock = 0"]),
         rmmod("without exit function", "rmmod extra")
             .loaded("extra", 0, &[])
             .kernel(|kernel| kernel.make_permanent("extra")),
