@@ -1,7 +1,11 @@
 //! The kernel log of the embedded machine.
 
+use core::mem::Discriminant;
+use core::mem::discriminant;
+
 use lkm_module::Level;
 
+use crate::printk::Complaint;
 use crate::printk::prefix;
 
 /// Bytes of text that one record holds, its prefixes and the newline at its end included: `LOG_LINE_MAX` of Linux 6.1 without
@@ -27,6 +31,8 @@ pub(crate) struct Log {
     pub(crate) lines: Vec<LogLine>,
     open: bool,
     lost: u64,
+    /// Which kinds of complaints of formats have been printed: each is once.
+    complained: Vec<Discriminant<Complaint>>,
 }
 
 impl Log {
@@ -60,6 +66,16 @@ impl Log {
             return;
         }
         self.lines.push(line);
+    }
+
+    /// Whether a complaint is the first of its kind.
+    pub(crate) fn complains(&mut self, complaint: Complaint) -> bool {
+        let kind = discriminant(&complaint);
+        let first = !self.complained.contains(&kind);
+        if first {
+            self.complained.push(kind);
+        }
+        first
     }
 
     /// A complete line; what is open is closed.

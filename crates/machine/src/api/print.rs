@@ -3,6 +3,7 @@
 use core::cell::RefCell;
 
 use lkm_kernel::Kernel;
+use lkm_module::Level;
 
 use super::Call;
 use super::Done;
@@ -78,7 +79,7 @@ pub(crate) const FUNCTIONS: &[Function] = &[
         let file =
             if file == 0 { String::new() } else { format!("{}:{line} ", call.machine.read_name(file)) };
         let head = format!("WARNING: CPU: 0 PID: {} at {file}{}", super::data::PID, caller.symbol);
-        call.machine.printk(lkm_module::Level::Warning, head);
+        call.machine.printk(Level::Warning, head);
         if format != 0 {
             let text = call.format_arguments(format, RECORD);
             call.print(&text);
@@ -306,6 +307,14 @@ impl Call<'_> {
         let bad = guest.bad.into_inner();
         for (address, size) in bad.into_iter().take(4) {
             self.report_access(address, size, false);
+        }
+        for complaint in out.complaints() {
+            if self.machine.log.complains(*complaint) {
+                self.machine.printk(Level::Warning, "------------[ cut here ]------------");
+                self.machine.printk(Level::Warning, complaint.to_string());
+                let from = self.machine.caller();
+                self.machine.warn_trailer(self.kernel, from);
+            }
         }
         let length = out.length() as u64;
         (out.into_bytes(), length)

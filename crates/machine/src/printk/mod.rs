@@ -25,6 +25,7 @@ pub use parse::Spec;
 pub use parse::parse;
 pub use prefix::Prefix;
 pub use prefix::prefix;
+pub use render::Complaint;
 pub use render::Output;
 pub use render::format;
 pub use structures::DeviceTree;

@@ -1,3 +1,5 @@
+use core::fmt;
+
 use super::Environment;
 use super::Source;
 use super::number::Style;
@@ -17,18 +19,42 @@ const PRECISION_MAX: i32 = 0x7fff;
 /// Depth of `%pV` in `%pV`.
 const NESTED_MAX: u8 = 8;
 
+/// What the kernel warns of once while it prints, with `WARN_ONCE`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Complaint {
+    /// A letter that is no conversion; 0 for the end of the format.
+    Unsupported(u8),
+    /// A width given as argument.
+    Width(i32),
+    /// A precision given as argument.
+    Precision(i32),
+}
+
+impl fmt::Display for Complaint {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Complaint::Unsupported(letter) => {
+                write!(f, "Please remove unsupported %{} in format string", char::from(*letter))
+            }
+            Complaint::Width(width) => write!(f, "field width {width} too large"),
+            Complaint::Precision(precision) => write!(f, "precision {precision} too large"),
+        }
+    }
+}
+
 /// Printed bytes: kept up to a limit, counted beyond it.
 #[derive(Clone, Debug)]
 pub struct Output {
     bytes: Vec<u8>,
     limit: usize,
     length: usize,
+    complaints: Vec<Complaint>,
 }
 
 impl Output {
     /// Keeps at most `limit` bytes.
     pub fn new(limit: usize) -> Output {
-        Output { bytes: Vec::new(), limit, length: 0 }
+        Output { bytes: Vec::new(), limit, length: 0, complaints: Vec::new() }
     }
 
     /// The bytes kept.
@@ -44,6 +70,18 @@ impl Output {
     /// Bytes that the whole text has.
     pub fn length(&self) -> usize {
         self.length
+    }
+
+    /// What was complained of: the first of each kind.
+    pub fn complaints(&self) -> &[Complaint] {
+        &self.complaints
+    }
+
+    fn complain(&mut self, complaint: Complaint) {
+        let kind = core::mem::discriminant(&complaint);
+        if self.complaints.iter().all(|other| core::mem::discriminant(other) != kind) {
+            self.complaints.push(complaint);
+        }
     }
 
     pub(super) fn push(&mut self, byte: u8) {
@@ -136,7 +174,7 @@ impl Field {
     }
 }
 
-fn resolve(spec: &Spec<'_>, source: &mut dyn Source) -> Field {
+fn resolve(out: &mut Output, spec: &Spec<'_>, source: &mut dyn Source) -> Field {
     let mut left = spec.left;
     let width = match spec.width {
         Number::None => -1,
@@ -144,6 +182,9 @@ fn resolve(spec: &Spec<'_>, source: &mut dyn Source) -> Field {
         Number::Given(width) => width << 8 >> 8,
         Number::Argument => {
             let width = (source.word() as u32).cast_signed();
+            if width << 8 >> 8 != width {
+                out.complain(Complaint::Width(width));
+            }
             left |= width < 0;
             width.saturating_abs().min(WIDTH_MAX)
         }
@@ -152,7 +193,13 @@ fn resolve(spec: &Spec<'_>, source: &mut dyn Source) -> Field {
         Number::None => -1,
         // Likewise in 16 bits. Other than in C, a negative one counts as zero.
         Number::Given(precision) => i32::from(precision as i16).max(0),
-        Number::Argument => (source.word() as u32).cast_signed().clamp(0, PRECISION_MAX),
+        Number::Argument => {
+            let precision = (source.word() as u32).cast_signed();
+            if i16::try_from(precision).is_err() {
+                out.complain(Complaint::Precision(precision));
+            }
+            precision.clamp(0, PRECISION_MAX)
+        }
     };
     Field {
         left,
@@ -202,7 +249,7 @@ pub(super) fn nested(
             }
             Piece::Spec(spec) => spec,
         };
-        let field = resolve(&spec, source);
+        let field = resolve(out, &spec, source);
         let size = environment.pointer_size();
         match spec.conversion {
             Conversion::Percent => out.push(b'%'),
@@ -234,7 +281,7 @@ pub(super) fn nested(
                 let at = source.word();
                 pointer(out, at, extension, field, environment, depth);
             }
-            Conversion::Invalid(_) => return,
+            Conversion::Invalid(letter) => return out.complain(Complaint::Unsupported(letter)),
         }
         // The arguments of what follows no longer matter, but the length of the whole does: go on counting, unless
         // it can only be a format made to last.

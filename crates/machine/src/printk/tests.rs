@@ -183,6 +183,21 @@ fn where_the_kernel_differs_from_c() {
 }
 
 #[test]
+fn complaints_are_of_letters_and_of_large_arguments() {
+    let complaints = |text: &str, arguments: &[u64]| {
+        let mut out = Output::new(1000);
+        format(&mut out, text.as_bytes(), &mut Values(Vec::from(arguments).into_iter()), &Fake::new());
+        out.complaints().iter().map(ToString::to_string).collect::<Vec<_>>()
+    };
+    assert_eq!(complaints("%d %n %d", &[1, 2]), ["Please remove unsupported %n in format string"]);
+    assert_eq!(
+        complaints("%*d %.*d %*d", &[1 << 23, 0, 40000, 0, 1 << 24, 0]),
+        ["field width 8388608 too large", "precision 40000 too large"]
+    );
+    assert!(complaints("%*d %.*d", &[(1 << 23) - 1, 0, 32767, 0]).is_empty());
+}
+
+#[test]
 fn arguments_for_width_and_precision_and_lengths() {
     let fake = Fake::new().with(AT, b"text\0");
     assert_eq!(fake.print("%*d|%-*d|%*d", &[5, 1, 5, 2, (-5_i64).cast_unsigned(), 3]), "    1|2    |3    ");
