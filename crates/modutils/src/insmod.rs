@@ -12,6 +12,7 @@ use std::os::unix::fs::FileExt;
 use lkm_module::Errno;
 use lkm_syscall::InitFlags;
 use lkm_tree::compress::Compression;
+use lkm_tree::compress::DecompressError;
 use lkm_tree::compress::decompress;
 use lkm_tree::file::LIMIT;
 
@@ -36,9 +37,10 @@ pub(crate) const COMMAND: Command = Command {
     about: "load a module from a file",
     synopsis: &["[options] filename [name=value ...]"],
     description: "Gives the module in a file to the running kernel. The kernel opens and, where it can, unpacks the file itself
-(finit_module); otherwise it is read, unpacked by its magic number (gzip, xz, zstd) and handed over (init_module).
+(finit_module); otherwise it is read, unpacked by its magic number (gzip, xz, zstd, lzma) and handed over (init_module).
 
-What follows the file name are parameters of the module; a value with blanks is quoted for the kernel.
+What follows the file name are parameters of the module; a value with blanks is quoted for the kernel, and several
+parameters may be given as one word.
 
 The exit code is 0 if the module was loaded, 1 otherwise. With MODUTILS_STYLE=busybox in the environment it behaves as
 the insmod of busybox: no options, a second try by init_module after any failure, the errno as exit code.",
@@ -50,6 +52,8 @@ const OPTIONS: &[Spec] = &[
     Spec::flag(b'f', "force", "both of the following"),
     Spec::flag(MODVERSION, "force-modversion", "load even if versions of symbols differ").only_long(),
     Spec::flag(VERMAGIC, "force-vermagic", "load even if it was built for another kernel").only_long(),
+    // kmod 30 knows it and does nothing for it.
+    Spec::flag(b'p', "", "").hidden(),
     command::SYSLOG,
     command::VERBOSE,
     command::VERSION,
@@ -69,6 +73,7 @@ pub(crate) fn run(context: &mut Context<'_>, args: &[OsString]) -> u8 {
         flags |= match option.key {
             MODVERSION => InitFlags::IGNORE_MODVERSIONS,
             VERMAGIC => InitFlags::IGNORE_VERMAGIC,
+            b'p' => InitFlags::empty(),
             _ => InitFlags::IGNORE_MODVERSIONS | InitFlags::IGNORE_VERMAGIC,
         };
     }
@@ -104,13 +109,16 @@ pub(crate) fn join(parameters: &[&OsStr]) -> Vec<u8> {
     parameters.iter().map(|parameter| quote(parameter.as_bytes())).collect::<Vec<_>>().join(&b' ')
 }
 
+/// Scripts also give all parameters in one word, `"$OPTIONS"`: what has a `=` in each of its parts is left as it is.
 fn quote(parameter: &[u8]) -> Vec<u8> {
+    let mut parts = parameter.split(u8::is_ascii_whitespace).filter(|part| !part.is_empty());
+    let has_value = parts.next().is_some_and(|first| first.contains(&b'='));
+    let one_value = has_value && !parameter.contains(&b'"') && parts.any(|part| !part.contains(&b'='));
     let equals = parameter.iter().position(|&byte| byte == b'=');
-    let (name, value) = parameter.split_at(equals.map_or(0, |at| at + 1));
-    if value.starts_with(b"\"") || !value.iter().any(u8::is_ascii_whitespace) {
-        return parameter.to_vec();
+    match equals.and_then(|at| parameter.split_at_checked(at + 1)) {
+        Some((name, value)) if one_value => [name, b"\"", value, b"\""].concat(),
+        _ => parameter.to_vec(),
     }
-    [name, b"\"", value, b"\""].concat()
 }
 
 /// What an errno of loading means.
@@ -126,10 +134,15 @@ fn load_text(errno: Errno) -> &'static str {
 
 /// The kernel reads the file where it can, because then it may check where the file comes from; else it is unpacked
 /// here.
-pub(crate) fn insert(context: &mut Context<'_>, path: &OsStr, parameters: &[u8], flags: InitFlags) -> Result<(), Errno> {
+pub(crate) fn insert(
+    context: &mut Context<'_>,
+    path: &OsStr,
+    parameters: &[u8],
+    flags: InitFlags,
+) -> Result<(), Errno> {
     let c_parameters = CString::new(parameters).map_err(|_| Errno::EINVAL)?;
     let mut file = File::open(path).map_err(|error| errno_of(&error))?;
-    let mut start = [0; 6];
+    let mut start = [0; Compression::MAGIC_LENGTH];
     // Six bytes are the longest magic number: with fewer a file is nothing.
     file.read_exact_at(&mut start, 0).map_err(|error| match error.kind() {
         io::ErrorKind::UnexpectedEof => Errno::EINVAL,
@@ -167,8 +180,8 @@ fn kernel_unpacks(context: &Context<'_>, how: Compression) -> bool {
     context.kernel.compression().is_ok_and(|known| known == name)
 }
 
-/// All of a file from its start, unpacked if it is compressed.
-fn read_unpacked(file: &mut File) -> Result<Vec<u8>, Errno> {
+/// All of a file from its start.
+fn read(file: &mut File) -> Result<Vec<u8>, Errno> {
     io::Seek::rewind(file).map_err(|error| errno_of(&error))?;
     let size = file.metadata().map_or(0, |file| file.len()).min(LIMIT);
     // One more, so that the end is met without growing.
@@ -177,10 +190,20 @@ fn read_unpacked(file: &mut File) -> Result<Vec<u8>, Errno> {
     if bytes.len() as u64 > LIMIT {
         return Err(Errno::EFBIG);
     }
+    Ok(bytes)
+}
+
+/// The same, unpacked if it is compressed.
+fn read_unpacked(file: &mut File) -> Result<Vec<u8>, Errno> {
+    let bytes = read(file)?;
     if Compression::of(&bytes) == Compression::None {
         return Ok(bytes);
     }
-    decompress(&bytes, LIMIT).map(|image| image.into_owned()).map_err(|error| error.errno())
+    decompress(&bytes, LIMIT).map(|image| image.into_owned()).map_err(|error| match error {
+        // kmod gives the kernel what it could unpack, and this is what the kernel says of it.
+        DecompressError::Damaged(Compression::Zstd, _) => Errno::ENOEXEC,
+        error => error.errno(),
+    })
 }
 
 pub(crate) fn errno_of(error: &io::Error) -> Errno {
@@ -202,13 +225,17 @@ mod tests {
 
     #[test]
     fn values_with_blanks_are_quoted() {
-        let cases: [(&str, &str); 6] = [
+        let cases: [(&str, &str); 10] = [
             ("a=b", "a=b"),
             ("a=b c", "a=\"b c\""),
             ("a=\"b c\"", "a=\"b c\""),
+            ("a=\"b c\" d=e", "a=\"b c\" d=e"),
             ("a", "a"),
-            ("a b", "\"a b\""),
+            ("a b", "a b"),
             ("a=b=c d", "a=\"b=c d\""),
+            ("a=1 b=2", "a=1 b=2"),
+            (" a=1\tb=2 ", " a=1\tb=2 "),
+            ("", ""),
         ];
         for (given, expected) in cases {
             assert_eq!(quote(given.as_bytes()), expected.as_bytes(), "{given}");

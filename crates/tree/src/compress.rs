@@ -203,10 +203,15 @@ impl Unpacked<'_> {
     }
 
     fn unreadable(&self, error: &io::Error) -> DecompressError {
-        match error.kind() {
-            io::ErrorKind::UnexpectedEof => self.damaged(Damage::CutShort),
-            _ => self.invalid(error),
+        let mut cause: Option<&(dyn std::error::Error + 'static)> = Some(error);
+        while let Some(error) = cause {
+            let io = error.downcast_ref::<io::Error>();
+            if io.is_some_and(|error| error.kind() == io::ErrorKind::UnexpectedEof) {
+                return self.damaged(Damage::CutShort);
+            }
+            cause = error.source();
         }
+        self.invalid(error)
     }
 
     /// After something has been added.
@@ -262,7 +267,7 @@ fn zstd(mut bytes: &[u8], out: &mut Unpacked<'_>) -> Result<(), DecompressError>
                     .and_then(|length| bytes.get(length..))
                     .ok_or_else(|| out.damaged(Damage::CutShort))?;
             }
-            Err(error) => return Err(out.invalid(error)),
+            Err(error) => return Err(out.unreadable(&io::Error::other(error))),
         }
         if bytes.len() == before {
             return Err(out.invalid("a frame without contents"));
