@@ -88,6 +88,8 @@ pub(crate) struct Case {
     pub(crate) says: &'static str,
     /// Each must stand in what ours says after its first line.
     pub(crate) explains: &'static [&'static str],
+    /// Each must stand in what ours prints or in what the case looks at.
+    pub(crate) shows: &'static [&'static str],
     pub(crate) difference: Option<Difference>,
     pub(crate) only: Option<Target>,
 }
@@ -104,6 +106,7 @@ impl Case {
             code,
             says,
             explains: &[],
+            shows: &[],
             difference: None,
             only: None,
         }
@@ -147,6 +150,10 @@ impl Case {
 
     pub(crate) const fn explains(self, explains: &'static [&'static str]) -> Case {
         Case { explains, ..self }
+    }
+
+    pub(crate) const fn shows(self, shows: &'static [&'static str]) -> Case {
+        Case { shows, ..self }
     }
 
     pub(crate) const fn differs(self, row: &'static str, parts: &'static [Part], ours: &'static str) -> Case {

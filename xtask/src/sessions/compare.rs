@@ -6,6 +6,7 @@ use std::fmt::Write as _;
 use super::case::Case;
 use super::case::Part;
 use super::case::Tool;
+use super::differences;
 use super::machine::Files;
 use crate::error::Context;
 use crate::error::Result;
@@ -22,6 +23,8 @@ struct Answer {
     code: Option<u8>,
     out: String,
     err: Vec<String>,
+    /// Some of these lines had a place in libkmod's source, which was taken out.
+    positions: bool,
     modules: Vec<String>,
     look: String,
     /// What preparing it said; nothing, if all is well.
@@ -38,11 +41,21 @@ impl Answer {
         Ok(Answer {
             code: file("code")?.trim().parse().ok(),
             out: file("out")?,
+            positions: false,
             err: file("err")?.lines().map(str::to_owned).collect(),
             modules: file("modules")?.lines().map(without_address).collect(),
             look: file("look")?,
             before: file("before")?,
         })
+    }
+
+    fn take_positions_out(&mut self) {
+        for line in &mut self.err {
+            if let Some(shorter) = without_position(line) {
+                *line = shorter;
+                self.positions = true;
+            }
+        }
     }
 
     fn first(&self) -> &str {
@@ -55,21 +68,40 @@ fn text_of(byte: u8) -> char {
     char::from(byte)
 }
 
+/// A message of libkmod without the place in its source: `../libkmod/FILE.c:LINE FUNCTION() `. What it says before it knows who it
+/// speaks for has the program's name, too.
+fn without_position(line: &str) -> Option<String> {
+    let (before, rest) = line.split_once("../libkmod/")?;
+    let mut words = rest.splitn(3, ' ');
+    let (_file, _function, text) = (words.next()?, words.next()?, words.next()?);
+    let before = if before == "libkmod: ERROR " { "modprobe: ERROR: " } else { before };
+    Some(format!("{before}{text}"))
+}
+
 /// A line of /proc/modules without the address, which no two loads share.
 fn without_address(line: &str) -> String {
     let words = line.split(' ').enumerate().filter(|(index, _)| *index != 5).map(|(_, word)| word);
     words.collect::<Vec<_>>().join(" ")
 }
 
-pub(super) fn all(cases: &[&'static Case], files: &Files, show: bool) -> Result<Compared> {
+pub(super) fn all(cases: &[&'static Case], files: &Files, release: &str, show: bool) -> Result<Compared> {
     let mut compared = Compared { text: String::new(), failures: 0, occurred: BTreeSet::new() };
     for (number, case) in cases.iter().enumerate() {
         let (reference, ours) = case.pair.tools();
-        let reference = reference.map(|tool| Answer::of(files, number, tool)).transpose()?;
+        let mut reference = reference.map(|tool| Answer::of(files, number, tool)).transpose()?;
+        if let Some(reference) = &mut reference {
+            reference.take_positions_out();
+        }
         let ours = Answer::of(files, number, ours)?;
-        let problems = problems(case, reference.as_ref(), &ours);
+        let problems = problems(case, reference.as_ref(), &ours, release);
         if problems.is_empty() {
             compared.occurred.extend(case.difference.map(|difference| difference.row));
+            if reference.as_ref().is_some_and(|reference| reference.positions) {
+                compared.occurred.insert(differences::POSITIONS);
+            }
+            if reference.is_some() && ours.err.iter().any(|line| is_explanation(line)) {
+                compared.occurred.insert(differences::EXPLANATIONS);
+            }
         } else {
             compared.failures += 1;
         }
@@ -88,7 +120,7 @@ pub(super) fn all(cases: &[&'static Case], files: &Files, show: bool) -> Result<
     Ok(compared)
 }
 
-fn problems(case: &Case, reference: Option<&Answer>, ours: &Answer) -> Vec<String> {
+fn problems(case: &Case, reference: Option<&Answer>, ours: &Answer, release: &str) -> Vec<String> {
     let mut problems = Vec::new();
     let judged = reference.unwrap_or(ours);
     for answer in [Some(ours), reference].into_iter().flatten() {
@@ -99,13 +131,19 @@ fn problems(case: &Case, reference: Option<&Answer>, ours: &Answer) -> Vec<Strin
     if judged.code != Some(case.code) {
         problems.push(format!("the exit code should be {}", case.code));
     }
-    if !case.says.is_empty() && judged.first() != case.says {
-        problems.push(format!("the first line should be: {}", case.says));
+    let says = case.says.replace("$V", release);
+    if !says.is_empty() && judged.first() != says {
+        problems.push(format!("the first line should be: {says}"));
     }
     let explanation = ours.err.get(1..).unwrap_or_default().join("\n");
     for text in case.explains {
         if !explanation.contains(text) {
             problems.push(format!("the lines after the first should have: {text}"));
+        }
+    }
+    for text in case.shows {
+        if !ours.out.contains(text) && !ours.look.contains(text) {
+            problems.push(format!("ours should print: {text}"));
         }
     }
     let Some(reference) = reference else { return problems };
@@ -135,7 +173,7 @@ fn different(reference: &Answer, ours: &Answer) -> BTreeSet<Part> {
     if reference.out != ours.out {
         parts.insert(Part::Out);
     }
-    if reference.first() != ours.first() || !in_order(&reference.err, &ours.err) {
+    if reference.first() != ours.first() || !with_explanations(&reference.err, &ours.err) {
         parts.insert(Part::Err);
     }
     if reference.modules != ours.modules {
@@ -147,10 +185,21 @@ fn different(reference: &Answer, ours: &Answer) -> BTreeSet<Part> {
     parts
 }
 
-/// Whether all these lines are among the others, in their order.
-fn in_order(lines: &[String], among: &[String]) -> bool {
-    let mut among = among.iter();
-    lines.iter().all(|line| among.any(|other| other == line))
+/// Whether our lines are those of the reference, with nothing between and behind them but explanations.
+fn with_explanations(reference: &[String], ours: &[String]) -> bool {
+    let mut reference = reference.iter().peekable();
+    let expected = |line: &String| {
+        if reference.next_if_eq(&line).is_some() {
+            return true;
+        }
+        is_explanation(line)
+    };
+    ours.iter().all(expected) && reference.peek().is_none()
+}
+
+/// Whether a line is of those that stand behind a refusal.
+fn is_explanation(line: &str) -> bool {
+    ["  kernel: ", "  cause: ", "  try: "].iter().any(|start| line.starts_with(start))
 }
 
 fn describe(text: &mut String, name: &str, answer: &Answer) {
@@ -181,6 +230,7 @@ mod tests {
             code: Some(code),
             out: out.to_owned(),
             err: err.lines().map(str::to_owned).collect(),
+            positions: false,
             modules: Vec::new(),
             look: String::new(),
             before: String::new(),
@@ -197,7 +247,9 @@ mod tests {
         assert_eq!(parts(answer(0, "a\n", "x: ERROR: no\nx: ERROR: never")), [Part::Code]);
         assert_eq!(parts(answer(1, "a", "x: ERROR: no\nx: ERROR: never")), [Part::Out]);
         assert_eq!(parts(answer(1, "a\n", "x: ERROR: never\nx: ERROR: no")), [Part::Err]);
-        assert_eq!(parts(answer(1, "a\n", "because\nx: ERROR: no\nx: ERROR: never")), [Part::Err]);
+        assert_eq!(parts(answer(1, "a\n", "  cause: it is\nx: ERROR: no\nx: ERROR: never")), [Part::Err]);
+        assert_eq!(parts(answer(1, "a\n", "x: ERROR: no\nbecause\nx: ERROR: never")), [Part::Err]);
+        assert_eq!(parts(answer(1, "a\n", "x: ERROR: no")), [Part::Err]);
     }
 
     #[test]
@@ -205,16 +257,33 @@ mod tests {
         const SAME: Case = Case::fails("a", "insmod", "x: ERROR: no");
         const OTHER: Case = Case::fails("b", "insmod", "").differs("row", &[Part::Code], "because");
         let (no, yes) = (answer(1, "", "x: ERROR: no"), answer(0, "because", "x: ERROR: no"));
-        assert!(problems(&SAME, Some(&no), &no).is_empty());
-        assert_eq!(problems(&SAME, Some(&no), &yes), ["different: Code", "different: Out"]);
-        assert_eq!(problems(&OTHER, Some(&no), &yes), ["different: Out"]);
+        assert!(problems(&SAME, Some(&no), &no, "").is_empty());
+        assert_eq!(problems(&SAME, Some(&no), &yes, ""), ["different: Code", "different: Out"]);
+        assert_eq!(problems(&OTHER, Some(&no), &yes, ""), ["different: Out"]);
         assert_eq!(
-            problems(&OTHER, Some(&no), &no),
+            problems(&OTHER, Some(&no), &no, ""),
             ["should be different and is not: Code", "ours should say: because"]
         );
         const EXPLAINED: Case = Case::ours("c", "insmod", 1, "x: no").explains(&["why"]);
-        assert_eq!(problems(&EXPLAINED, None, &answer(1, "", "x: no\nthis is why")), Vec::<String>::new());
-        assert_eq!(problems(&EXPLAINED, None, &answer(2, "", "x: why")).len(), 3);
+        assert_eq!(
+            problems(&EXPLAINED, None, &answer(1, "", "x: no\nthis is why"), ""),
+            Vec::<String>::new()
+        );
+        assert_eq!(problems(&EXPLAINED, None, &answer(2, "", "x: why"), "").len(), 3);
+    }
+
+    #[test]
+    fn places_in_the_source_are_cut_out() {
+        let said = [
+            "rmmod: ERROR: ../libkmod/libkmod-module.c:856 kmod_module_remove_module() could not remove 'x': Busy",
+            "libkmod: ERROR ../libkmod/libkmod-config.c:712 kmod_config_parse: x.conf line 1: ignoring",
+        ];
+        let shorter = said.map(|line| without_position(line).unwrap());
+        assert_eq!(
+            shorter,
+            ["rmmod: ERROR: could not remove 'x': Busy", "modprobe: ERROR: x.conf line 1: ignoring"]
+        );
+        assert_eq!(without_position("rmmod: ERROR: no"), None);
     }
 
     #[test]

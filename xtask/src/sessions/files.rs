@@ -38,16 +38,16 @@ const REFERENCE: &[&str] = &[
 ];
 
 /// The archive, with a script as PID 1.
-pub(super) fn initramfs(target: Target, kernel: &Kernel, script: &str) -> Result<Vec<u8>> {
+pub(super) fn initramfs(target: Target, kernel: &Kernel, program: &Path, script: &str) -> Result<Vec<u8>> {
     let staging =
         std::env::temp_dir().join(format!("lkm-sessions-files-{}-{}", std::process::id(), target.name()));
     let _ = fs::remove_dir_all(&staging);
-    let result = stage(target, kernel, script, &staging).and_then(|()| archive(&staging));
+    let result = stage(target, kernel, program, script, &staging).and_then(|()| archive(&staging));
     let _ = fs::remove_dir_all(&staging);
     result
 }
 
-fn stage(target: Target, kernel: &Kernel, script: &str, root: &Path) -> Result<()> {
+fn stage(target: Target, kernel: &Kernel, program: &Path, script: &str, root: &Path) -> Result<()> {
     for directory in ["dev", "proc", "sys", "tmp", "bin", "etc/modprobe.d", "lib", "run", script::FILES] {
         paths::create(&root.join(directory))?;
     }
@@ -65,7 +65,7 @@ fn stage(target: Target, kernel: &Kernel, script: &str, root: &Path) -> Result<(
             .with_context(|| format!("none of the packages for {} has {name}", target.name()))?;
         write(root, &name, &tree::read(&path)?)?;
     }
-    write(root, "bin/modutils", &tree::read(&target.build()?)?)?;
+    write(root, "bin/modutils", &tree::read(program)?)?;
     link(root, "bin/sh", "dash")?;
     for applet in script::APPLETS {
         link(root, &format!("bin/{applet}"), "busybox")?;

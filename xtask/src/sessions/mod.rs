@@ -16,6 +16,7 @@ mod target;
 mod tree;
 
 use std::collections::BTreeSet;
+use std::path::PathBuf;
 use std::time::Instant;
 
 use crate::error::Context;
@@ -26,10 +27,12 @@ use self::case::Case;
 use self::target::Target;
 
 const USAGE: &str = "\
-usage: cargo xtask sessions [--arch amd64|armhf|arm64] [--case PART]... [--show] [--no-calls | --only-calls]
+usage: cargo xtask sessions [--arch amd64|armhf|arm64] [--case PART]... [--program FILE] [--show]
+                            [--no-calls | --only-calls]
 
     --arch         only this kernel
     --case         only cases with this in their name
+    --program      a built program to take instead of building ours; with --arch
     --show         print what each command said
     --no-calls     without the system calls by themselves
     --only-calls   only these";
@@ -39,6 +42,7 @@ usage: cargo xtask sessions [--arch amd64|armhf|arm64] [--case PART]... [--show]
 struct Options {
     arch: Option<Target>,
     cases: Vec<String>,
+    program: Option<PathBuf>,
     show: bool,
     no_calls: bool,
     only_calls: bool,
@@ -93,6 +97,7 @@ fn options(arguments: &[String]) -> Result<Options> {
             "--show" => options.show = true,
             "--no-calls" => options.no_calls = true,
             "--only-calls" => options.only_calls = true,
+            "--program" => options.program = Some(value()?.into()),
             "--case" => options.cases.push(value()?.clone()),
             "--arch" => {
                 let name = value()?;
@@ -102,6 +107,9 @@ fn options(arguments: &[String]) -> Result<Options> {
             }
             other => return Err(Error::new(format!("unknown argument {other}\n{USAGE}"))),
         }
+    }
+    if options.program.is_some() && options.arch.is_none() {
+        return Err(Error::new(format!("a program is for one architecture: --arch says which\n{USAGE}")));
     }
     Ok(options)
 }
@@ -133,7 +141,13 @@ impl Ground {
         let cases: Vec<&'static Case> = cases::all().filter(chosen).collect();
         let initramfs = match options.only_calls {
             true => Vec::new(),
-            false => files::initramfs(target, &kernel, &script::write(&cases))?,
+            false => {
+                let program = match &options.program {
+                    Some(program) => program.clone(),
+                    None => target.build()?,
+                };
+                files::initramfs(target, &kernel, &program, &script::write(&cases))?
+            }
         };
         Ok(Ground { target, kernel, cases, initramfs })
     }
@@ -148,7 +162,7 @@ impl Ground {
         let mut line = format!("{} on {}:", self.release(), self.target.board());
         if !options.only_calls {
             let answers = machine::run(self.target, &self.kernel, &self.initramfs)?;
-            let compared = compare::all(&self.cases, &answers, options.show)?;
+            let compared = compare::all(&self.cases, &answers, self.release(), options.show)?;
             let differences = compared.occurred.len();
             line.push_str(&format!(" {} cases, {differences} intended differences", self.cases.len()));
             report.text.push_str(&compared.text);

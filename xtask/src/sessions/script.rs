@@ -14,8 +14,8 @@ pub(crate) const FILES: &str = "f";
 /// The programs of busybox that the cases and the script use.
 pub(crate) const APPLETS: &[&str] = &[
     "awk", "base64", "basename", "cat", "chmod", "cp", "cut", "dmesg", "env", "false", "find", "grep",
-    "gzip", "head", "ln", "ls", "md5sum", "mkdir", "mount", "mv", "poweroff", "rm", "sed", "sleep", "sort",
-    "su", "tail", "tar", "timeout", "touch", "tr", "true", "umount", "uname", "wc",
+    "gzip", "head", "ln", "ls", "md5sum", "mkdir", "mount", "mv", "poweroff", "readlink", "rm", "sed",
+    "sleep", "sort", "su", "tail", "tar", "timeout", "touch", "tr", "true", "umount", "uname", "wc",
 ];
 
 const START: &str = r#"#!/bin/sh
@@ -62,6 +62,7 @@ one() {
     (
         PATH=/tools/kmod:/bin
         c$1 before >$at.before 2>&1 || echo "exit code $?" >>$at.before
+        T=$2
         [ $2 = style ] && export MODUTILS_STYLE=busybox
         PATH=/tools/$2:/bin
         export PATH

@@ -1,6 +1,10 @@
 //! What `modprobe` does by the files in modprobe.d.
 
 use crate::sessions::case::Case;
+use crate::sessions::case::Part::Code;
+use crate::sessions::case::Part::Err;
+use crate::sessions::case::Part::Modules;
+use crate::sessions::case::Part::Out;
 
 pub(super) const CASES: &[Case] = &[
     Case::ok("config-options", "modprobe -v dummy").before("config 'options dummy numdummies=2'").look("parameters dummy"),
@@ -24,11 +28,12 @@ pub(super) const CASES: &[Case] = &[
     Case::ok("config-blacklist-udev", "modprobe -abq virtio:d00000001v00001AF4").before("config 'blacklist virtio_net'"),
     Case::ok("config-blacklist-dash", "modprobe -v -b dm-zero").before("config 'blacklist dm-zero'"),
     Case::ok("config-install", "modprobe crc7").before("config 'install crc7 echo installing $MODPROBE_MODULE'"),
-    Case::ok("config-install-verbose", "modprobe -v crc7 a=1").before("config 'install crc7 echo with $CMDLINE_OPTS'"),
-    Case::ok("config-install-calls-modprobe", "modprobe -v dummy numdummies=0").before("config 'install dummy modprobe --ignore-install dummy $CMDLINE_OPTS; echo done'"),
+    Case::ok("config-install-verbose", "modprobe -v crc7 a=1").before("config 'install crc7 echo with $CMDLINE_OPTS'").differs("order of lines on standard output", &[Out], "with a=1"),
+    Case::ok("config-install-calls-modprobe", "modprobe -v dummy numdummies=0").before("config 'install dummy modprobe --ignore-install dummy $CMDLINE_OPTS; echo done'").differs("order of lines on standard output", &[Out], "done"),
     Case::ok("config-install-of-dependency", "modprobe bridge").before("config 'install llc echo llc; modprobe -i llc'"),
     Case::ok("config-install-ignored", "modprobe -i -v crc7").before("config 'install crc7 /bin/false'"),
-    Case::ok("config-install-ignored-for-dependency", "modprobe -i -v bridge").before("config 'install llc echo llc; modprobe -i llc'"),
+    Case::ok("config-install-ignored-for-dependency", "modprobe -i -v bridge").before("config 'install llc echo llc; modprobe -i llc'")
+        .differs("order of lines on standard output", &[Out], "install echo llc; modprobe -i llc"),
     Case::fails("config-install-fails", "modprobe crc7", "").before("config 'install crc7 false'"),
     Case::fails("config-install-fails-3", "modprobe crc7", "").before("config 'install crc7 exit 3'"),
     Case::fails("config-install-dependency-fails", "modprobe bridge", "").before("config 'install llc /bin/false'"),
@@ -38,9 +43,12 @@ pub(super) const CASES: &[Case] = &[
     Case::ok("config-softdep-missing", "modprobe -v tun").before("config 'softdep tun pre: nothing'"),
     Case::ok("config-softdep-fails", "modprobe tun").before("config 'softdep tun pre: init_einval'"),
     Case::ok("config-softdep-loop", "modprobe -v tun").before("config 'softdep tun pre: crc7'; config 'softdep crc7 pre: tun'"),
-    Case::ok("config-softdep-two-lines", "modprobe -v tun").before("config 'softdep tun pre: crc7'; config 'softdep tun pre: psample'"),
-    Case::ok("config-softdep-over-own", "modprobe -v xt_LOG").before("config 'softdep xt_LOG pre: crc7'"),
-    Case::fails("config-softdep-install", "modprobe -v tun", "").before("config 'softdep tun pre: crc7'; config 'install tun /bin/false'").code(0),
+    Case::ok("config-softdep-two-lines", "modprobe -v tun").before("config 'softdep tun pre: crc7'; config 'softdep tun pre: psample'")
+        .differs("several `softdep` lines for one module", &[Out, Modules], "psample.ko.zst"),
+    Case::ok("config-softdep-over-own", "modprobe -v xt_LOG").before("config 'softdep xt_LOG pre: crc7'")
+        .differs("several `softdep` lines for one module", &[Out, Modules], "nf_log_syslog.ko"),
+    Case::fails("config-softdep-install", "modprobe -v tun", "").before("config 'softdep tun pre: crc7'; config 'install tun /bin/false'").code(0)
+        .differs("`install` and `softdep` for one module", &[Code, Out, Err, Modules], "modprobe: ERROR: Error running install command '/bin/false' for module tun: retcode 1"),
     Case::ok("config-comments", "modprobe -v crc7").before("printf '# one\\n\\n  options   crc7 \\\\\\n  a=1\\n#options crc7 b=2\\n' >/etc/modprobe.d/x.conf"),
     Case::ok("config-bad-line", "modprobe -v crc7").before("config 'nonsense crc7'; config 'options'"),
     Case::ok("config-include", "modprobe -v crc7").before("config 'include /tmp/x.conf'"),

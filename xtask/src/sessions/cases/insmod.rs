@@ -1,6 +1,10 @@
 //! `insmod`: files, parameters, force, and every refusal.
 
 use crate::sessions::case::Case;
+use crate::sessions::case::Part::Code;
+use crate::sessions::case::Part::Err;
+use crate::sessions::case::Part::Look;
+use crate::sessions::case::Part::Modules;
 
 const PARAMETERS: &str = "parameters params";
 
@@ -15,7 +19,11 @@ pub(super) const CASES: &[Case] = &[
     Case::ok("insmod-positive-init", "insmod init_positive.ko").look("parameters init_positive"),
     Case::ok("insmod-no-init", "insmod no_init.ko"),
     Case::ok("insmod-percpu", "insmod percpu.ko"),
-    Case::ok("insmod-verbose", "insmod -v no_init.ko"),
+    Case::fails("insmod-verbose", "insmod -v no_init.ko", "insmod: invalid option -- 'v'").differs(
+        "options of `insmod`",
+        &[Code, Err, Modules],
+        "insmod: INFO: finit_module 'no_init.ko' '' 0",
+    ),
     Case::ok("insmod-syslog", "insmod -s hello.ko"),
     // parameters
     Case::ok("insmod-parameters-default", "insmod params.ko").look(PARAMETERS),
@@ -37,7 +45,11 @@ pub(super) const CASES: &[Case] = &[
         .look(PARAMETERS),
     Case::ok("insmod-parameters-text", "insmod params.ko p_charp=word p_string=seven77").look(PARAMETERS),
     Case::ok("insmod-parameters-quoted", "insmod params.ko 'p_charp=\"a b  c\"' p_int=1").look(PARAMETERS),
-    Case::ok("insmod-parameters-blanks", "insmod params.ko p_charp='a b' p_int=1").look(PARAMETERS),
+    Case::ok("insmod-parameters-blanks", "insmod params.ko p_charp='a b' p_int=1").look(PARAMETERS).differs(
+        "blanks in the value of a parameter",
+        &[Look],
+        "p_charp=a b",
+    ),
     Case::ok("insmod-parameters-one-word", "insmod params.ko 'p_int=1 p_uint=2'").look(PARAMETERS),
     Case::ok("insmod-parameters-empty", "insmod params.ko p_charp= p_string=").look(PARAMETERS),
     Case::ok("insmod-parameters-dash", "insmod params.ko p-int=77").look(PARAMETERS),
@@ -264,14 +276,34 @@ pub(super) const CASES: &[Case] = &[
     ),
     Case::fails("insmod-option", "insmod --nonsense hello.ko", "insmod: unrecognized option '--nonsense'"),
     Case::fails("insmod-letter", "insmod -z hello.ko", "insmod: invalid option -- 'z'"),
-    // only ours
-    Case::ours("insmod-gz", "insmod hello.ko.gz who=gz", 0, "").look("parameters hello"),
-    Case::ours("insmod-force-vermagic-only", "insmod --force-vermagic vermagic.ko", 0, ""),
-    Case::ours("insmod-force-modversion-only", "insmod --force-modversion crc.ko", 0, ""),
-    Case::ours(
+    // later kmods do
+    Case::fails(
+        "insmod-gz",
+        "insmod hello.ko.gz who=gz",
+        "insmod: ERROR: could not insert module hello.ko.gz: Invalid module format",
+    )
+    .look("parameters hello")
+    .differs("gzip and lzma", &[Code, Err, Modules, Look], "who=gz"),
+    Case::fails(
+        "insmod-force-vermagic-only",
+        "insmod --force-vermagic vermagic.ko",
+        "insmod: unrecognized option '--force-vermagic'",
+    )
+    .differs("options of `insmod`", &[Code, Err, Modules], ""),
+    Case::fails(
+        "insmod-force-modversion-only",
+        "insmod --force-modversion crc.ko",
+        "insmod: unrecognized option '--force-modversion'",
+    )
+    .differs("options of `insmod`", &[Code, Err, Modules], ""),
+    Case::fails(
         "insmod-force-other-vermagic",
         "insmod --force-modversion vermagic.ko",
-        1,
+        "insmod: unrecognized option '--force-modversion'",
+    )
+    .differs(
+        "options of `insmod`",
+        &[Err],
         "insmod: ERROR: could not insert module vermagic.ko: Invalid module format",
     ),
 ];

@@ -2,6 +2,7 @@
 
 mod busybox;
 mod config;
+mod explain;
 mod insmod;
 mod last;
 mod lsmod;
@@ -10,6 +11,7 @@ mod modprobe;
 mod remove;
 mod rmmod;
 mod show;
+mod usage;
 
 use super::case::Case;
 
@@ -22,7 +24,9 @@ const TABLES: &[&[Case]] = &[
     show::CASES,
     config::CASES,
     remove::CASES,
+    explain::CASES,
     busybox::CASES,
+    usage::CASES,
     last::CASES,
 ];
 

@@ -1,6 +1,9 @@
 //! `modprobe`: loading with all that belongs to it, and every refusal.
 
 use crate::sessions::case::Case;
+use crate::sessions::case::Part::Code;
+use crate::sessions::case::Part::Err;
+use crate::sessions::case::Part::Modules;
 
 pub(super) const CASES: &[Case] = &[
     Case::ok("modprobe-plain", "modprobe crc7"),
@@ -94,7 +97,8 @@ pub(super) const CASES: &[Case] = &[
         .explains(&["crc7.ko"]),
     Case::fails("modprobe-dependency-gone", "modprobe bridge", "")
         .before("mv /lib/modules/$V/kernel/net/802/stp.ko /tmp/stp.ko")
-        .after("mv /tmp/stp.ko /lib/modules/$V/kernel/net/802/stp.ko"),
+        .after("mv /tmp/stp.ko /lib/modules/$V/kernel/net/802/stp.ko")
+        .differs("a dependency whose file is gone", &[Err, Modules], "modprobe: ERROR: could not insert 'bridge': Unknown symbol in module"),
     Case::fails("modprobe-index-gone", "modprobe crc7", "")
         .before("mv /lib/modules/$V/modules.dep.bin /tmp/modules.dep.bin")
         .after("mv /tmp/modules.dep.bin /lib/modules/$V/modules.dep.bin")
@@ -115,6 +119,11 @@ pub(super) const CASES: &[Case] = &[
     Case::fails("modprobe-nothing-all", "modprobe -a", "modprobe: ERROR: missing parameters. See -h."),
     Case::fails("modprobe-option", "modprobe --nonsense crc7", "modprobe: unrecognized option '--nonsense'"),
     Case::fails("modprobe-letter", "modprobe -z crc7", "modprobe: invalid option -- 'z'"),
+    // paths
+    Case::fails("modprobe-path-relative", "modprobe ./hello.ko", "modprobe: FATAL: Module ./hello.ko not found in directory /lib/modules/$V")
+        .differs("paths as arguments of `modprobe`", &[Code, Err, Modules], ""),
+    Case::fails("modprobe-path-absolute", "modprobe /f/user.ko", "modprobe: FATAL: Module /f/user.ko not found in directory /lib/modules/$V")
+        .differs("paths as arguments of `modprobe`", &[Code, Err, Modules], ""),
     // options from the environment
     Case::ok("modprobe-environment", "MODPROBE_OPTIONS=-v modprobe crc7"),
     Case::ok("modprobe-environment-more", "MODPROBE_OPTIONS='-n -v' modprobe bridge"),
