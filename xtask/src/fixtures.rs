@@ -47,6 +47,15 @@ const TARGETS: &[Target] = &[
         cross: "arm-linux-gnueabihf-",
         compiler_version: "12.2.0-14",
     },
+    Target {
+        directory: "arm64",
+        arch: Arch::Arm64,
+        release: packages::CLOUD_ARM64.release,
+        common: "6.1.0-56-common",
+        version: packages::CLOUD_ARM64.version,
+        cross: "aarch64-linux-gnu-",
+        compiler_version: "12.2.0-14",
+    },
 ];
 
 /// Bytes changed in a built module, because modpost refuses to build what the kernel has to refuse to load.
@@ -206,8 +215,11 @@ impl Target {
 
     /// Says what is in the archive in place of the headers that the committed modules were built against.
     fn without_headers(&self, error: &Error) -> String {
-        let pinned = packages::CLOUD_AMD64;
-        let flavour = if self.arch == pinned.arch { pinned } else { packages::ARMMP };
+        let flavour = match self.arch {
+            Arch::Amd64 => packages::CLOUD_AMD64,
+            Arch::Armhf => packages::ARMMP,
+            Arch::Arm64 => packages::CLOUD_ARM64,
+        };
         let newest = match flavour.newest() {
             Ok((package, _)) => format!("the newest kernel there is {package}"),
             Err(error) => error.to_string(),

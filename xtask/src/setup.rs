@@ -113,8 +113,14 @@ const NEEDS: &[Need] = &[
     Need {
         package: "kmod",
         sign: Sign::Program("depmod"),
-        purposes: &[Purpose::Test, Purpose::Sessions],
+        purposes: &[Purpose::Test, Purpose::Sessions, Purpose::Bench],
         why: "makes and reads the indexes that ours are compared with",
+    },
+    Need {
+        package: "busybox-static",
+        sign: Sign::Program("busybox"),
+        purposes: &[Purpose::Bench],
+        why: "is measured beside the commands",
     },
     Need {
         package: "debian-archive-keyring",
@@ -153,6 +159,18 @@ const NEEDS: &[Need] = &[
         why: "is linked into the commands for ARM",
     },
     Need {
+        package: "gcc-12-aarch64-linux-gnu",
+        sign: Sign::Program("aarch64-linux-gnu-gcc-12"),
+        purposes: &[Purpose::Fixtures],
+        why: "compiles the fixture modules for 64-bit ARM",
+    },
+    Need {
+        package: "binutils-aarch64-linux-gnu",
+        sign: Sign::Program("aarch64-linux-gnu-ld"),
+        purposes: &[Purpose::Fixtures],
+        why: "links the fixture modules for 64-bit ARM",
+    },
+    Need {
         package: "libelf1",
         sign: Sign::Library("libelf.so.1"),
         purposes: &[Purpose::Fixtures],
@@ -161,13 +179,13 @@ const NEEDS: &[Need] = &[
     Need {
         package: "xz-utils",
         sign: Sign::Program("xz"),
-        purposes: &[Purpose::Fixtures, Purpose::Sessions],
+        purposes: &[Purpose::Fixtures, Purpose::Sessions, Purpose::Bench],
         why: "packs modules",
     },
     Need {
         package: "zstd",
         sign: Sign::Program("zstd"),
-        purposes: &[Purpose::Fixtures, Purpose::Sessions],
+        purposes: &[Purpose::Fixtures, Purpose::Sessions, Purpose::Bench],
         why: "packs modules",
     },
     Need {
@@ -204,8 +222,14 @@ const PARTS: &[Part] = &[
     Part {
         kind: "target",
         name: "x86_64-unknown-linux-musl",
-        purposes: &[Purpose::Truth, Purpose::Sessions],
-        why: "the programs that run inside the x86_64 kernel",
+        purposes: &[Purpose::Truth, Purpose::Sessions, Purpose::Bench],
+        why: "the programs that run inside the x86_64 kernel, and the packaged one",
+    },
+    Part {
+        kind: "target",
+        name: "aarch64-unknown-linux-musl",
+        purposes: &[Purpose::Sessions],
+        why: "the commands that run on the 64-bit ARM kernel",
     },
     Part {
         kind: "target",
