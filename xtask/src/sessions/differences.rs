@@ -20,7 +20,25 @@ pub(crate) const EXPLANATIONS: &str = "lines behind a refusal";
 pub(crate) const POSITIONS: &str = "messages of libkmod itself";
 
 /// The rows that must occur in a session, each in at least one case.
-pub(crate) const ROWS: &[Row] = &[];
+pub(crate) const ROWS: &[Row] = &[
+    Row { what: EXPLANATIONS },
+    Row { what: POSITIONS },
+    Row { what: "texts of `--help` and `--version`" },
+    Row { what: "options of `insmod`" },
+    Row { what: "options of `rmmod`" },
+    Row { what: "options of `lsmod`" },
+    Row { what: "gzip and lzma" },
+    Row { what: "blanks in the value of a parameter" },
+    Row { what: "`rmmod` of a part of the kernel that no index lists" },
+    Row { what: "a dependency whose file is gone" },
+    Row { what: "paths as arguments of `modprobe`" },
+    Row { what: "names for `--show-exports` and `--show-modversions`" },
+    Row { what: "several `softdep` lines for one module" },
+    Row { what: "`install` and `softdep` for one module" },
+    Row { what: "order of lines on standard output" },
+    Row { what: "`modprobe -r --remove-holders`" },
+    Row { what: "`modprobe -r --wait` for a module that stays in use" },
+];
 
 /// Each difference that the cases show stands in the table with a reason.
 pub(crate) fn check_document() -> Result<()> {

@@ -1,6 +1,10 @@
 //! `modprobe -r`.
 
 use crate::sessions::case::Case;
+use crate::sessions::case::Part::Code;
+use crate::sessions::case::Part::Err;
+use crate::sessions::case::Part::Modules;
+use crate::sessions::case::Part::Out;
 
 pub(super) const CASES: &[Case] = &[
     Case::ok("remove-plain", "modprobe -r crc7").before("modprobe crc7"),
@@ -10,9 +14,24 @@ pub(super) const CASES: &[Case] = &[
     Case::ok("remove-alias", "modprobe -r -v fs-vfat").before("modprobe vfat"),
     Case::ok("remove-several", "modprobe -r -v crc7 vfat").before("modprobe crc7; modprobe vfat"),
     Case::ok("remove-all-verbose", "modprobe -r -a -v crc7 vfat").before("modprobe crc7; modprobe vfat"),
-    Case::ok("remove-holders", "modprobe -r -v --remove-holders llc").before("modprobe bridge"),
-    Case::ok("remove-holders-old-name", "modprobe -r -v --remove-dependencies exporter")
-        .before("modprobe user"),
+    Case::fails(
+        "remove-holders",
+        "modprobe -r -v --remove-holders llc",
+        "modprobe: FATAL: Module stp is in use.",
+    )
+    .before("modprobe bridge")
+    .differs(
+        "`modprobe -r --remove-holders`",
+        &[Code, Out, Err, Modules],
+        "rmmod bridge\nrmmod stp\nrmmod llc\n",
+    ),
+    Case::fails(
+        "remove-holders-old-name",
+        "modprobe -r -v --remove-dependencies exporter",
+        "modprobe: ERROR: could not remove 'exporter': No such file or directory",
+    )
+    .before("modprobe user")
+    .differs("`modprobe -r --remove-holders`", &[Code, Out, Err], "rmmod user\nrmmod exporter\n"),
     Case::fails("remove-held", "modprobe -r llc", "modprobe: FATAL: Module llc is in use.")
         .before("modprobe bridge"),
     Case::fails("remove-open", "modprobe -r chardev", "modprobe: FATAL: Module chardev is in use.")
@@ -51,5 +70,9 @@ pub(super) const CASES: &[Case] = &[
         .before("config 'remove crc7 /bin/false'; modprobe crc7"),
     Case::ok("remove-wait", "modprobe -r -w 300 crc7").before("modprobe crc7"),
     Case::ok("remove-wait-long-name", "modprobe -r --wait=300 crc7").before("modprobe crc7"),
+    Case::fails("remove-wait-in-vain", "timeout 3 modprobe -r -w 500 chardev", "")
+        .code(143)
+        .before("insmod chardev.ko; exec 5</dev/chardev0")
+        .differs("`modprobe -r --wait` for a module that stays in use", &[Code, Err], "chardev"),
     Case::fails("remove-nothing", "modprobe -r", "modprobe: ERROR: missing parameters. See -h."),
 ];

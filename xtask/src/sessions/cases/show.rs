@@ -1,6 +1,9 @@
 //! What `modprobe` shows without touching the kernel.
 
 use crate::sessions::case::Case;
+use crate::sessions::case::Part::Code;
+use crate::sessions::case::Part::Err;
+use crate::sessions::case::Part::Out;
 
 /// Every module of the tree by name.
 macro_rules! every {
@@ -31,9 +34,13 @@ pub(super) const CASES: &[Case] = &[
         .before("config 'options crc7 a=1'; config 'blacklist vfat'; config 'install loop /bin/true'; config 'remove loop /bin/false'; config 'softdep tun pre: crc7 post: vfat'; config 'alias my-* crc7'"),
     Case::ok("show-exports", "modprobe --show-exports exporter.ko"),
     Case::ok("show-exports-path", "modprobe --show-exports /lib/modules/$V/kernel/net/llc/llc.ko.xz"),
-    Case::ok("show-exports-none", "modprobe --show-exports hello.ko"),
+    Case::fails("show-exports-none", "modprobe --show-exports hello.ko", "modprobe: FATAL: could not get symbols of hello.ko: No such file or directory"),
     Case::ok("show-modversions", "modprobe --dump-modversions user.ko"),
     Case::ok("show-modversions-long", "modprobe --show-modversions /lib/modules/$V/kernel/net/bridge/bridge.ko"),
+    Case::fails("show-exports-by-name", "modprobe --show-exports exporter", "")
+        .differs("names for `--show-exports` and `--show-modversions`", &[Code, Out, Err], "exporter_plain"),
+    Case::fails("show-modversions-by-name", "modprobe --dump-modversions bridge", "")
+        .differs("names for `--show-exports` and `--show-modversions`", &[Code, Out, Err], "_printk"),
     Case::fails("show-modversions-text", "modprobe --dump-modversions text.ko", ""),
     Case::fails("show-modversions-missing", "modprobe --dump-modversions nothing.ko", ""),
 ];
