@@ -12,8 +12,9 @@ use std::os::unix::fs::FileExt;
 use lkm_module::Errno;
 use lkm_syscall::InitFlags;
 use lkm_tree::compress::Compression;
+use lkm_tree::compress::Damage;
 use lkm_tree::compress::DecompressError;
-use lkm_tree::compress::decompress;
+use lkm_tree::compress::decompress_partly;
 use lkm_tree::file::LIMIT;
 
 use crate::Context;
@@ -199,11 +200,13 @@ fn read_unpacked(file: &mut File) -> Result<Vec<u8>, Errno> {
     if Compression::of(&bytes) == Compression::None {
         return Ok(bytes);
     }
-    decompress(&bytes, LIMIT).map(|image| image.into_owned()).map_err(|error| match error {
-        // kmod gives the kernel what it could unpack, and this is what the kernel says of it.
-        DecompressError::Damaged(Compression::Zstd, _) => Errno::ENOEXEC,
-        error => error.errno(),
-    })
+    let (image, error) = decompress_partly(&bytes, LIMIT);
+    match error {
+        None => Ok(image),
+        // As with kmod the kernel gets what there is, and has the word.
+        Some(DecompressError::Damaged(Compression::Zstd, Damage::CutShort)) => Ok(image),
+        Some(error) => Err(error.errno()),
+    }
 }
 
 pub(crate) fn errno_of(error: &io::Error) -> Errno {

@@ -218,20 +218,22 @@ fn is_signature_field(field: &[u8]) -> bool {
     [&b"sig_id"[..], b"signer", b"sig_key", b"sig_hashalgo", b"signature"].contains(&field)
 }
 
-fn signature_fields<'a>(signer: &SignerInfo<'a>) -> [Field<'a>; 5] {
+fn signature_fields<'a>(signer: &SignerInfo<'a>) -> impl Iterator<Item = Field<'a>> {
     // The number of a certificate is positive; a zero byte only says so where its first bit is set.
     let serial = signer.serial.map(|serial| match serial {
         [0, rest @ ..] if !rest.is_empty() => rest,
         all => all,
     });
     let key = serial.or(signer.skid).unwrap_or(b"");
-    [
-        (b"sig_id", Cow::Borrowed(b"PKCS#7")),
-        (b"signer", Cow::Borrowed(signer.issuer_cn.unwrap_or(b""))),
-        (b"sig_key", Cow::Owned(hex(key))),
-        (b"sig_hashalgo", Cow::Owned(signer.digest.to_string().into_bytes())),
-        (b"signature", Cow::Owned(hex(signer.signature))),
-    ]
+    let fields: [(&[u8], Option<Cow<'a, [u8]>>); 5] = [
+        (b"sig_id", Some(Cow::Borrowed(b"PKCS#7"))),
+        // One that is named by the identifier of its key has no name.
+        (b"signer", signer.issuer_cn.map(Cow::Borrowed)),
+        (b"sig_key", Some(Cow::Owned(hex(key)))),
+        (b"sig_hashalgo", Some(Cow::Owned(signer.digest.to_string().into_bytes()))),
+        (b"signature", Some(Cow::Owned(hex(signer.signature)))),
+    ];
+    fields.into_iter().filter_map(|(key, value)| Some((key, value?)))
 }
 
 /// Bytes in hexadecimal with colons between them, 20 on a line.

@@ -19,7 +19,9 @@ use lkm_module::signature::SignerInfo;
 use lkm_module::signature::TRAILER_SIZE;
 use lkm_module::signature::appended_signature;
 use lkm_tree::compress::Compression;
-use lkm_tree::compress::decompress_until;
+use lkm_tree::compress::Damage;
+use lkm_tree::compress::DecompressError;
+use lkm_tree::compress::decompress_partly_until;
 use lkm_tree::file::LIMIT;
 
 /// Bytes of the longest ELF header.
@@ -50,8 +52,13 @@ impl Source {
         if Compression::of(&start) != Compression::None {
             file.take(LIMIT).read_to_end(&mut start).map_err(errno)?;
             let enough = |image: &[u8]| !with_signature && modinfo(image).is_ok();
-            let image = decompress_until(&start, LIMIT, enough).map_err(|error| error.errno())?;
-            return Ok(Source { image, file: None });
+            return match decompress_partly_until(&start, LIMIT, enough) {
+                // kmod takes what is there for all that there is.
+                (image, None | Some(DecompressError::Damaged(Compression::Zstd, Damage::CutShort))) => {
+                    Ok(Source { image, file: None })
+                }
+                (_, Some(error)) => Err(error.errno()),
+            };
         }
         let mut image = vec![0; usize::try_from(size).unwrap_or(0).max(start.len())];
         image[..start.len()].copy_from_slice(&start);
@@ -111,6 +118,8 @@ impl Source {
 fn modinfo(image: &[u8]) -> Result<Modinfo<'_>, Errno> {
     let elf = Elf::parse(image).map_err(|error| match error {
         ElfError::Magic | ElfError::Ident => Errno::ENOEXEC,
+        // Not even the identification.
+        _ if image.len() < 16 => Errno::ENOEXEC,
         ElfError::Truncated | ElfError::SectionHeaderSize | ElfError::SectionHeaders => Errno::EINVAL,
     })?;
     let index = elf.find_any_sec(b".modinfo").ok_or(Errno::ENOENT)?;

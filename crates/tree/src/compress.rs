@@ -146,17 +146,22 @@ pub fn decompress_until(
     limit: u64,
     enough: impl Fn(&[u8]) -> bool,
 ) -> Result<Vec<u8>, DecompressError> {
-    let (unpacked, error) = unpack(bytes, limit, &enough);
+    let (unpacked, error) = decompress_partly_until(bytes, limit, enough);
     error.map_or(Ok(unpacked), Err)
 }
 
 /// As [`decompress`], for those who go on with a damaged file: what could be unpacked, and what went wrong.
 pub fn decompress_partly(bytes: &[u8], limit: u64) -> (Vec<u8>, Option<DecompressError>) {
-    unpack(bytes, limit, &|_| false)
+    decompress_partly_until(bytes, limit, |_| false)
 }
 
-fn unpack(bytes: &[u8], limit: u64, enough: &dyn Fn(&[u8]) -> bool) -> (Vec<u8>, Option<DecompressError>) {
-    let mut out = Unpacked { bytes: Vec::new(), limit, how: Compression::of(bytes), enough };
+/// [`decompress_partly`] and [`decompress_until`] in one.
+pub fn decompress_partly_until(
+    bytes: &[u8],
+    limit: u64,
+    enough: impl Fn(&[u8]) -> bool,
+) -> (Vec<u8>, Option<DecompressError>) {
+    let mut out = Unpacked { bytes: Vec::new(), limit, how: Compression::of(bytes), enough: &enough };
     let result = match out.how {
         Compression::None => return (bytes.to_vec(), None),
         Compression::Gzip => gzip(bytes, &mut out),
@@ -211,7 +216,11 @@ impl Unpacked<'_> {
             }
             cause = error.source();
         }
-        self.invalid(error)
+        match self.how {
+            // The decoder's own words are those of its programmers.
+            Compression::Zstd => self.invalid("a block is not valid"),
+            _ => self.invalid(error),
+        }
     }
 
     /// After something has been added.

@@ -71,7 +71,7 @@ impl Subject {
         field: Option<&[u8]>,
     ) -> Result<Facts<'k>, Errno> {
         match self {
-            Subject::Builtin { name } => Ok(Facts::Builtin(kernel.builtin_fields(name))),
+            Subject::Builtin { name } => kernel.builtin_fields(name).map(Facts::Builtin),
             Subject::File { path, .. } => {
                 let with_signature = field.is_none_or(is_signature_field);
                 let mut source = Source::open(path, with_signature)?;
@@ -118,7 +118,8 @@ impl Facts<'_> {
 #[derive(Debug)]
 pub(super) struct KernelDirectory {
     modules: Modules,
-    builtin: OnceCell<Vec<u8>>,
+    /// `modules.builtin.modinfo`.
+    builtin: OnceCell<Option<Vec<u8>>>,
 }
 
 impl KernelDirectory {
@@ -153,15 +154,17 @@ impl KernelDirectory {
         Ok(found.into_iter().map(|found| subject(found.name)).collect())
     }
 
-    /// What the kernel's build noted of a part of it; nothing on kernels before 5.2, which have no such list.
-    fn builtin_fields(&self, name: &[u8]) -> Vec<Field<'_>> {
-        let list = self.builtin.get_or_init(|| {
-            std::fs::read(self.modules.directory().join("modules.builtin.modinfo")).unwrap_or_default()
-        });
-        builtin_fields(list)
-            .flatten()
-            .filter(|field| field.module == name)
-            .map(|field| (field.field, Cow::Borrowed(field.value)))
-            .collect()
+    /// What the kernel's build noted of a part of it; nothing on kernels before 5.2, which have no such list. Every
+    /// string of the list ends in a NUL.
+    fn builtin_fields(&self, name: &[u8]) -> Result<Vec<Field<'_>>, Errno> {
+        let path = || self.modules.directory().join("modules.builtin.modinfo");
+        let list = match self.builtin.get_or_init(|| std::fs::read(path()).ok()) {
+            None => return Ok(Vec::new()),
+            Some(list) if list.is_empty() => return Err(Errno::ENOSYS),
+            Some(list) if !list.ends_with(&[0]) => return Err(Errno::EINVAL),
+            Some(list) => list,
+        };
+        let fields = builtin_fields(list).flatten().filter(|field| field.module == name);
+        Ok(fields.map(|field| (field.field, Cow::Borrowed(field.value))).collect())
     }
 }
