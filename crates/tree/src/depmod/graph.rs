@@ -158,7 +158,7 @@ impl Graph {
             bounds.push(needs.len());
         }
         let mut graph = Graph { names, symbols, bounds, needs, ranks: Vec::new() };
-        graph.rank(users.clone());
+        graph.rank(users);
         if graph.ranks.contains(&u32::MAX) {
             graph.report_cycles(found, note);
             return Err(Cycles);
@@ -225,11 +225,98 @@ impl Graph {
         &room.list
     }
 
-    /// Tells of every circle, by the names of the modules in it.
+    /// Tells of circles, by the names of the modules in them. Each module that is in one is in one that is told.
     fn report_cycles(&self, found: &[Found], note: &mut dyn FnMut(Note)) {
-        let _ = (found, note);
+        let suspects = self.suspects();
+        let mut told = vec![false; found.len()];
+        let mut cycles = 0;
+        for root in suspects.iter().copied() {
+            if told.get(root as usize) == Some(&true) || cycles >= MOST_CYCLES {
+                continue;
+            }
+            // Where the way came from: module, and place of the one before in this list.
+            let mut ways: Vec<(u32, usize)> = vec![(root, 0)];
+            let mut visited = vec![false; found.len()];
+            let mut open = vec![0];
+            while let Some(way) = open.pop() {
+                let Some(&(module, _)) = ways.get(way) else { continue };
+                if module == root && way > 0 {
+                    let names = self.way_back(&ways, way, found, &mut told);
+                    note(Note::Cycle(names));
+                    cycles += 1;
+                    continue;
+                }
+                match visited.get_mut(module as usize) {
+                    Some(visited) if !*visited => *visited = true,
+                    _ => continue,
+                }
+                for &needed in self.needs(module as usize) {
+                    if suspects.binary_search(&needed).is_ok() {
+                        open.push(ways.len());
+                        ways.push((needed, way));
+                    }
+                }
+            }
+        }
+        note(Note::InCycles(told.iter().filter(|told| **told).count()));
+    }
+
+    /// Modules that may be in a circle: those that cannot be loaded before all that they need and be removed after all
+    /// that need them.
+    fn suspects(&self) -> Vec<u32> {
+        let count = self.ranks.len();
+        let is_left = |module: u32| self.ranks.get(module as usize) == Some(&u32::MAX);
+        let mut open = vec![0_u32; count];
+        let mut users: Vec<Vec<u32>> = vec![Vec::new(); count];
+        for module in (0..count as u32).filter(|module| is_left(*module)) {
+            for &needed in self.needs(module as usize) {
+                if let (Some(open), Some(users)) = (open.get_mut(module as usize), users.get_mut(needed as usize)) {
+                    *open += 1;
+                    users.push(module);
+                }
+            }
+        }
+        let mut done: Vec<u32> =
+            (0..count as u32).filter(|module| is_left(*module) && open.get(*module as usize) == Some(&0)).collect();
+        let mut next = 0;
+        while let Some(&module) = done.get(next) {
+            next += 1;
+            for &user in users.get(module as usize).into_iter().flatten() {
+                if let Some(open) = open.get_mut(user as usize) {
+                    *open -= 1;
+                    if *open == 0 {
+                        done.push(user);
+                    }
+                }
+            }
+        }
+        (0..count as u32)
+            .filter(|module| is_left(*module) && open.get(*module as usize).is_some_and(|open| *open > 0))
+            .collect()
+    }
+
+    /// Names along a way that has come back to its start.
+    fn way_back(&self, ways: &[(u32, usize)], end: usize, found: &[Found], told: &mut [bool]) -> Vec<String> {
+        let mut names = Vec::new();
+        let mut way = end;
+        while let Some(&(module, before)) = ways.get(way) {
+            if let Some(told) = told.get_mut(module as usize) {
+                *told = true;
+            }
+            let name = found.get(module as usize).map(|found| String::from_utf8_lossy(&found.name).into_owned());
+            names.extend(name);
+            if way == 0 {
+                break;
+            }
+            way = before;
+        }
+        names.reverse();
+        names
     }
 }
+
+/// Circles that are told.
+const MOST_CYCLES: usize = 100;
 
 /// Room for [`Graph::all_needs`], kept from module to module.
 #[derive(Debug, Default)]
