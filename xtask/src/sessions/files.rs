@@ -15,7 +15,7 @@ use crate::paths;
 use crate::truth::cpio::Cpio;
 
 /// The commands by their names.
-const COMMANDS: &[&str] = &["insmod", "rmmod", "lsmod", "modinfo", "modprobe", "depmod"];
+const COMMANDS: &[&str] = &["insmod", "rmmod", "lsmod", "modinfo", "modprobe", "depmod", "kmod"];
 
 /// The tools: directory, program, commands.
 const TOOLS: &[(&str, &str, &[&str])] = &[

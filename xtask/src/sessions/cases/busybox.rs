@@ -19,8 +19,8 @@ pub(super) const CASES: &[Case] = &[
     Case::busybox("busybox-option", "insmod -f hello.ko", 254, ""),
     Case::busybox("busybox-twice", "insmod hello.ko", 17, "insmod: can't insert 'hello.ko': File exists")
         .before("insmod hello.ko"),
-    Case::busybox("busybox-directory", "insmod directory.ko", 244, ""),
-    Case::busybox("busybox-empty", "insmod empty.ko", 8, ""),
+    Case::busybox("busybox-directory", "insmod directory.ko", 1, "insmod: short read"),
+    Case::busybox("busybox-empty", "insmod empty.ko", 1, "insmod: short read"),
     Case::busybox("busybox-three-bytes", "insmod three.ko", 8, ""),
     Case::busybox(
         "busybox-text",
@@ -29,7 +29,7 @@ pub(super) const CASES: &[Case] = &[
         "insmod: can't insert 'text.ko': invalid module format",
     ),
     Case::busybox("busybox-truncated", "insmod truncated.ko", 8, ""),
-    Case::busybox("busybox-cut-xz", "insmod cut.ko.xz", 244, ""),
+    Case::busybox("busybox-cut-xz", "insmod cut.ko.xz", 8, "insmod: corrupted data"),
     Case::busybox("busybox-other-arch", "insmod other_arch.ko", 8, ""),
     Case::busybox("busybox-vermagic", "insmod vermagic.ko", 8, ""),
     Case::busybox(
