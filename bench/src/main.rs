@@ -1,10 +1,12 @@
-//! Links modules with one of several linkers, for `cargo xtask bench` to count and compare.
+//! What `cargo xtask bench` counts and compares: links modules with one of several linkers, and runs other programs.
 
 mod floor;
+mod measure;
 mod memory;
 mod mutants;
 mod ours;
 mod peer;
+mod steps;
 mod tree;
 
 use std::collections::BTreeMap;
@@ -15,13 +17,18 @@ use std::path::Path;
 use std::process::Command;
 use std::process::ExitCode;
 
+use lkm_link::Arch;
+
 use crate::tree::Exports;
 use crate::tree::Tree;
 
 type Result<T> = std::result::Result<T, Box<dyn std::error::Error>>;
 
-const USAGE: &str = "usage: lkm-bench link|mutants LINKER SYMVERS PATH [FIRST]
-LINKER: lkm, kmod-loader, kmod-loader-anywhere, floor";
+const USAGE: &str = "usage: lkm-bench link|mutants LINKER ARCH SYMVERS PATH [FIRST]
+       lkm-bench measure RUNS PROGRAM [ARGUMENT...]
+       lkm-bench steps CALL[,CALL...] PROGRAM [ARGUMENT...]
+LINKER: lkm, kmod-loader, kmod-loader-anywhere, floor
+ARCH: x86_64, arm (not for kmod-loader)";
 
 fn main() -> ExitCode {
     match run(&env::args().skip(1).collect::<Vec<_>>()) {
@@ -36,29 +43,40 @@ fn main() -> ExitCode {
 /// What links a module.
 struct Linker {
     name: String,
+    arch: Arch,
     exports: Exports,
 }
 
 impl Linker {
-    fn new(name: &str, symvers: &Path) -> Result<Self> {
+    fn new(name: &str, arch: &str, symvers: &Path) -> Result<Self> {
+        let arch = match arch {
+            "x86_64" => Arch::X86_64,
+            "arm" => Arch::Arm,
+            _ => return Err(USAGE.into()),
+        };
         let exports = match name {
-            "lkm" | "floor" => tree::exports(symvers, ours::EXPORTS_BASE)?,
-            "kmod-loader" | "kmod-loader-anywhere" => {
+            "lkm" | "floor" => tree::exports(symvers, ours::exports_base(arch))?,
+            "kmod-loader" | "kmod-loader-anywhere" if arch == Arch::X86_64 => {
                 let anywhere = name == "kmod-loader-anywhere";
                 peer::prepare(tree::exports(symvers, peer::EXPORTS_BASE)?, anywhere);
                 Exports::default()
             }
             _ => return Err(USAGE.into()),
         };
-        Ok(Self { name: name.to_owned(), exports })
+        Ok(Self { name: name.to_owned(), arch, exports })
     }
 
     fn link(&self, file: &[u8]) -> std::result::Result<(), String> {
-        match self.name.as_str() {
-            "lkm" => ours::link(file, &self.exports),
-            "floor" => {
+        match (self.name.as_str(), self.arch) {
+            ("lkm", arch) => ours::link(file, arch, &self.exports),
+            ("floor", Arch::X86_64) => {
                 // SAFETY: only the distribution's own modules are given to it.
-                black_box(unsafe { floor::link(file, &self.exports, ours::BASE) });
+                black_box(unsafe { floor::link(file, &self.exports, ours::base(self.arch)) });
+                Ok(())
+            }
+            ("floor", Arch::Arm) => {
+                // SAFETY: likewise.
+                black_box(unsafe { floor::link_arm(file, &self.exports, ours::base(self.arch) as u32) });
                 Ok(())
             }
             _ => peer::link(file),
@@ -67,8 +85,18 @@ impl Linker {
 }
 
 fn run(arguments: &[String]) -> Result<()> {
-    let [command, name, symvers, path, rest @ ..] = arguments else { return Err(USAGE.into()) };
-    let linker = Linker::new(name, Path::new(symvers))?;
+    if let [command, runs, program, rest @ ..] = arguments
+        && command == "measure"
+    {
+        return measure::main(runs.parse()?, program, rest);
+    }
+    if let [command, calls, program, rest @ ..] = arguments
+        && command == "steps"
+    {
+        return steps::main(calls, program, rest);
+    }
+    let [command, name, arch, symvers, path, rest @ ..] = arguments else { return Err(USAGE.into()) };
+    let linker = Linker::new(name, arch, Path::new(symvers))?;
     let path = Path::new(path);
     match (command.as_str(), rest) {
         ("link", []) => link(&linker, &Tree::read(path)?),

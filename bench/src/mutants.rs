@@ -1,4 +1,14 @@
-//! A module with one field changed, for every field that a linker reads and every value that hurts.
+//! A module with one field changed: every field of the ELF header, of every section header, of every symbol and of every entry
+//! of a relocation section, each to every value of a fixed list that is not its own:
+//!
+//! | value | why |
+//! |---|---|
+//! | 0, 1 | nothing, and the least |
+//! | its own plus and minus one | one off |
+//! | all bits, the highest bit, all but the highest bit | the ends of unsigned and signed numbers |
+//! | the size of the file | the first offset that is outside (fields of four bytes and more) |
+//!
+//! The order is that of the fields in the list above and of the values by size, so that a number names a mutant.
 
 use std::io::Read;
 use std::io::Write;
@@ -15,64 +25,133 @@ pub struct Mutant {
     value: u64,
 }
 
-/// Offset and width of the fields of an `Elf64_Ehdr` after the identification, `Elf64_Shdr`, `Elf64_Sym`, `Elf64_Rela`.
-const HEADER: &[(usize, usize)] = &[
-    (4, 1),
-    (5, 1),
-    (16, 2),
-    (18, 2),
-    (20, 4),
-    (24, 8),
-    (32, 8),
-    (40, 8),
-    (48, 4),
-    (52, 2),
-    (54, 2),
-    (56, 2),
-    (58, 2),
-    (60, 2),
-    (62, 2),
-];
-const SECTION: &[(usize, usize)] =
-    &[(0, 4), (4, 4), (8, 8), (16, 8), (24, 8), (32, 8), (40, 4), (44, 4), (48, 8), (56, 8)];
-const SYMBOL: &[(usize, usize)] = &[(0, 4), (4, 1), (5, 1), (6, 2), (8, 8), (16, 8)];
-const RELA: &[(usize, usize)] = &[(0, 8), (8, 4), (12, 4), (16, 8)];
-const SECTION_SIZE: usize = 64;
-const SYMBOL_SIZE: usize = 24;
-const RELA_SIZE: usize = 24;
-const SHT_SYMTAB: u64 = 2;
-const SHT_RELA: u64 = 4;
+/// Offset and width of a field.
+type Field = (usize, usize);
 
-fn read(file: &[u8], offset: usize, width: usize) -> u64 {
+/// `e_ident`: magic, class, data, version, operating system, its version.
+const IDENT: &[Field] = &[(0, 4), (4, 1), (5, 1), (6, 1), (7, 1), (8, 1)];
+
+/// Where the structures of a class have their fields.
+struct Class {
+    /// `Elf_Ehdr` behind the identification.
+    header: &'static [Field],
+    section: &'static [Field],
+    symbol: &'static [Field],
+    /// Entries of the kind that the class's architecture has.
+    relocation: &'static [Field],
+    /// `e_shoff`, `e_shnum`
+    section_table: (Field, usize),
+    /// `sh_offset`, `sh_size`
+    section_place: (Field, Field),
+    relocation_type: u64,
+}
+
+/// x86_64.
+static ELF64: Class = Class {
+    header: &[
+        (16, 2),
+        (18, 2),
+        (20, 4),
+        (24, 8),
+        (32, 8),
+        (40, 8),
+        (48, 4),
+        (52, 2),
+        (54, 2),
+        (56, 2),
+        (58, 2),
+        (60, 2),
+        (62, 2),
+    ],
+    section: &[(0, 4), (4, 4), (8, 8), (16, 8), (24, 8), (32, 8), (40, 4), (44, 4), (48, 8), (56, 8)],
+    symbol: &[(0, 4), (4, 1), (5, 1), (6, 2), (8, 8), (16, 8)],
+    // The type and the index of the symbol are two fields of one word.
+    relocation: &[(0, 8), (8, 4), (12, 4), (16, 8)],
+    section_table: ((40, 8), 60),
+    section_place: ((24, 8), (32, 8)),
+    relocation_type: 4,
+};
+
+/// ARM.
+static ELF32: Class = Class {
+    header: &[
+        (16, 2),
+        (18, 2),
+        (20, 4),
+        (24, 4),
+        (28, 4),
+        (32, 4),
+        (36, 4),
+        (40, 2),
+        (42, 2),
+        (44, 2),
+        (46, 2),
+        (48, 2),
+        (50, 2),
+    ],
+    section: &[(0, 4), (4, 4), (8, 4), (12, 4), (16, 4), (20, 4), (24, 4), (28, 4), (32, 4), (36, 4)],
+    symbol: &[(0, 4), (4, 4), (8, 4), (12, 1), (13, 1), (14, 2)],
+    relocation: &[(0, 4), (4, 1), (5, 3)],
+    section_table: ((32, 4), 48),
+    section_place: ((16, 4), (20, 4)),
+    relocation_type: 9,
+};
+
+impl Class {
+    fn of(file: &[u8]) -> &'static Class {
+        if file[4] == 1 { &ELF32 } else { &ELF64 }
+    }
+
+    fn section_size(&self) -> usize {
+        size(self.section)
+    }
+}
+
+/// Bytes of a structure whose last field is the last one.
+fn size(fields: &[Field]) -> usize {
+    fields.last().map_or(0, |(at, width)| at + width)
+}
+
+const SHT_SYMTAB: u64 = 2;
+
+fn read(file: &[u8], (offset, width): Field) -> u64 {
     let mut bytes = [0; 8];
     bytes[..width].copy_from_slice(&file[offset..offset + width]);
     u64::from_le_bytes(bytes)
 }
 
-/// All mutants of a 64-bit little-endian module, in a fixed order.
+/// All mutants of a little-endian module, in a fixed order.
 pub fn all(file: &[u8]) -> Vec<Mutant> {
-    let mut fields: Vec<(usize, usize)> = HEADER.to_vec();
-    let table = read(file, 40, 8) as usize;
-    let headers = (0..read(file, 60, 2) as usize).map(|index| table + index * SECTION_SIZE);
+    let class = Class::of(file);
+    let mut fields: Vec<Field> = [IDENT, class.header].concat();
+    let at = |start: usize| move |&(at, width): &Field| (start + at, width);
+    let (table, count) = class.section_table;
+    let table = read(file, table) as usize;
+    let headers = (0..read(file, (count, 2)) as usize).map(|index| table + index * class.section_size());
     for header in headers.clone() {
-        fields.extend(SECTION.iter().map(|&(at, width)| (header + at, width)));
+        fields.extend(class.section.iter().map(at(header)));
     }
     for header in headers {
-        let (entry, size) = match read(file, header + 4, 4) {
-            SHT_SYMTAB => (SYMBOL, SYMBOL_SIZE),
-            SHT_RELA => (RELA, RELA_SIZE),
+        let entry = match read(file, (header + 4, 4)) {
+            SHT_SYMTAB => class.symbol,
+            kind if kind == class.relocation_type => class.relocation,
             _ => continue,
         };
-        let start = read(file, header + 24, 8) as usize;
-        for number in 0..read(file, header + 32, 8) as usize / size {
-            fields.extend(entry.iter().map(|&(at, width)| (start + number * size + at, width)));
+        let (place, length) = class.section_place;
+        let start = read(file, at(header)(&place)) as usize;
+        for number in 0..read(file, at(header)(&length)) as usize / size(entry) {
+            fields.extend(entry.iter().map(at(start + number * size(entry))));
         }
     }
     let mut mutants = Vec::new();
     for (offset, width) in fields {
         let ones = u64::MAX >> (64 - 8 * width);
-        let original = read(file, offset, width);
-        let mut values = vec![0, 1, original.wrapping_add(1) & ones, ones / 2, ones / 2 + 1, ones];
+        let original = read(file, (offset, width));
+        let (next, previous) = (original.wrapping_add(1) & ones, original.wrapping_sub(1) & ones);
+        let mut values = vec![0, 1, next, previous, ones / 2, ones / 2 + 1, ones];
+        if width >= 4 {
+            values.push(file.len() as u64);
+        }
         values.sort_unstable();
         values.dedup();
         values.retain(|&value| value != original);
@@ -169,19 +248,46 @@ mod tests {
 
     #[test]
     fn every_mutant_differs_from_the_module_in_one_field() {
-        let file = include_bytes!("../../fixtures/x86_64/hello.ko");
-        let mutants = all(file);
-        assert!(mutants.len() > 3000, "{}", mutants.len());
-        for mutant in &mutants {
-            let changed = mutant.apply(file);
-            let different: Vec<usize> = (0..file.len()).filter(|&at| file[at] != changed[at]).collect();
-            assert!(!different.is_empty());
-            assert!(different.iter().all(|at| (mutant.offset..mutant.offset + mutant.width).contains(at)));
+        let files: [&[u8]; 2] =
+            [include_bytes!("../../fixtures/x86_64/hello.ko"), include_bytes!("../../fixtures/arm/hello.ko")];
+        for file in files {
+            let mutants = all(file);
+            assert!(mutants.len() >= 4854, "{}", mutants.len());
+            for mutant in &mutants {
+                let changed = mutant.apply(file);
+                let different: Vec<usize> = (0..file.len()).filter(|&at| file[at] != changed[at]).collect();
+                assert!(!different.is_empty());
+                assert!(
+                    different.iter().all(|at| (mutant.offset..mutant.offset + mutant.width).contains(at))
+                );
+            }
+            let mut unique: Vec<_> =
+                mutants.iter().map(|mutant| (mutant.offset, mutant.width, mutant.value)).collect();
+            unique.sort_unstable();
+            unique.dedup();
+            assert_eq!(unique.len(), mutants.len());
         }
-        let mut unique: Vec<_> =
-            mutants.iter().map(|mutant| (mutant.offset, mutant.width, mutant.value)).collect();
-        unique.sort_unstable();
-        unique.dedup();
-        assert_eq!(unique.len(), mutants.len());
+    }
+
+    /// All bytes of headers, symbols and relocations are in a field, and no others.
+    #[test]
+    fn the_fields_are_all_there_are() {
+        for (file, header, section, symbol, relocation) in [
+            (&include_bytes!("../../fixtures/x86_64/hello.ko")[..], 64, 64, 24, 24),
+            (&include_bytes!("../../fixtures/arm/hello.ko")[..], 52, 40, 16, 8),
+        ] {
+            let class = Class::of(file);
+            assert_eq!(size(class.header), header);
+            for (fields, size) in
+                [(class.section, section), (class.symbol, symbol), (class.relocation, relocation)]
+            {
+                let mut next = 0;
+                for &(at, width) in fields {
+                    assert_eq!(at, next);
+                    next = at + width;
+                }
+                assert_eq!(next, size);
+            }
+        }
     }
 }

@@ -17,17 +17,36 @@ use crate::memory::Pages;
 use crate::tree::Exports;
 
 /// Where modules are put.
-pub const BASE: u64 = 0xffff_ffff_c000_0000;
+pub fn base(arch: Arch) -> u64 {
+    match arch {
+        Arch::X86_64 => 0xffff_ffff_c000_0000,
+        Arch::Arm => 0xbf00_0000,
+    }
+}
+
 /// Where symbols are said to be: in the kernel's text.
-pub const EXPORTS_BASE: u64 = 0xffff_ffff_8100_0000;
+pub fn exports_base(arch: Arch) -> u64 {
+    match arch {
+        Arch::X86_64 => 0xffff_ffff_8100_0000,
+        Arch::Arm => 0xc030_0000,
+    }
+}
+
 /// Where the copy of the file is said to be, while the module is loaded.
-const COPY: u64 = 0xffff_c900_0000_0000;
+fn copy(arch: Arch) -> u64 {
+    match arch {
+        Arch::X86_64 => 0xffff_c900_0000_0000,
+        Arch::Arm => 0xe080_0000,
+    }
+}
+
 /// Where the module's data per cpu is said to be.
 const PERCPU: u64 = 0x34000;
 const PAGE: u64 = 4096;
 
-/// Rules of Debian's 6.1 for x86_64.
-static RULES: LazyLock<LinkRules> = LazyLock::new(|| LinkRules::debian_6_1(Arch::X86_64));
+/// Rules of Debian's 6.1.
+static RULES: LazyLock<[LinkRules; 2]> =
+    LazyLock::new(|| [Arch::X86_64, Arch::Arm].map(LinkRules::debian_6_1));
 
 struct Imports<'a>(&'a Exports);
 
@@ -39,22 +58,21 @@ impl Resolve for Imports<'_> {
     fn refused(&mut self, _error: &SymbolError<'_>) {}
 }
 
-/// Links a module for [`BASE`].
-pub fn link(file: &[u8], exports: &Exports) -> Result<(), String> {
-    let arch = Arch::X86_64;
+/// Links a module for [`base`].
+pub fn link(file: &[u8], arch: Arch, exports: &Exports) -> Result<(), String> {
     let elf = Elf::parse_as(file, arch.class(), Endian::Little).map_err(|error| error.to_string())?;
     link_elf(elf, arch, exports).map_err(|error| error.to_string())
 }
 
 fn link_elf(elf: Elf<'_>, arch: Arch, exports: &Exports) -> Result<(), LinkError> {
-    let rules = &*RULES;
-    let mut info = LoadInfo::setup(elf, arch, COPY, rules, true)?;
+    let rules = &RULES[usize::from(arch == Arch::Arm)];
+    let mut info = LoadInfo::setup(elf, arch, copy(arch), rules, true)?;
     info.rewrite_section_headers();
     lkm_link::module_frob_arch_sections(&mut info, rules)?;
     lkm_link::module_enforce_rwx_sections(&info, rules)?;
     let mut layouts = lkm_link::layout_sections(&mut info, rules);
     lkm_link::layout_symtab(&mut info, rules, &mut layouts);
-    let mut next = BASE;
+    let mut next = base(arch);
     let mut image = lkm_link::move_module(&mut info, &layouts, |_, size| {
         // What the kernel would not find room for is not asked of the system either.
         let length = usize::try_from(size).ok().filter(|_| size < 1 << 30)?;
