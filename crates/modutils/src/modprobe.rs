@@ -2,6 +2,7 @@
 
 use std::ffi::OsStr;
 use std::ffi::OsString;
+use std::mem::ManuallyDrop;
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::ffi::OsStringExt;
 use std::path::Path;
@@ -24,6 +25,7 @@ mod remove;
 mod shell;
 mod show;
 mod state;
+mod why;
 
 /// Keys of the options that have no letter.
 const FIRST_TIME: u8 = 1;
@@ -33,6 +35,7 @@ const SHOW_MODVERSIONS: u8 = 4;
 const SHOW_EXPORTS: u8 = 5;
 const REMOVE_HOLDERS: u8 = 6;
 const STRICT: u8 = 8;
+const WHY: u8 = 9;
 
 pub(crate) const COMMAND: Command = Command {
     name: "modprobe",
@@ -41,7 +44,7 @@ pub(crate) const COMMAND: Command = Command {
         "[options] [-i] [-b] modulename [name=value ...]",
         "[options] -a [-i] [-b] modulename ...",
         "[options] -r [-i] modulename ...",
-        "[options] -D|-R modulename",
+        "[options] -D|-R|--why modulename",
         "[options] -c",
         "[options] --show-modversions|--show-exports modulename|filename",
     ],
@@ -75,6 +78,7 @@ const OPTIONS: &[Spec] = &[
     Spec::flag(b'D', "show-depends", "print what would be done for a load"),
     Spec::flag(b'R', "show-alias", "print the modules that a name stands for"),
     Spec::flag(b'R', "resolve-alias", "").only_long(),
+    Spec::flag(WHY, "why", "tell which lines and indexes decide about a name").only_long(),
     Spec::flag(b'c', "show-config", "print the configuration and the aliases of all modules"),
     Spec::flag(b'c', "showconfig", "").only_long(),
     Spec::flag(SHOW_MODVERSIONS, "show-modversions", "print versions of the symbols that a module uses")
@@ -141,7 +145,7 @@ struct Fatal;
 /// The command at work.
 struct Session<'c, 'a> {
     context: &'c mut Context<'a>,
-    modules: Modules,
+    modules: ManuallyDrop<Modules>,
     request: Request,
 }
 
@@ -165,7 +169,7 @@ fn run_with(context: &mut Context<'_>, args: &[OsString], environment: Option<Os
     };
     let mut request = Request::default();
     let mut child = environment::Children::new(environment);
-    let mut show: Option<fn(&mut Session<'_, '_>, &OsStr) -> Result<(), Fatal>> = None;
+    let mut show: Option<fn(&mut Session<'_, '_>, &OsStr) -> Result<bool, Fatal>> = None;
     let mut show_config = false;
     let mut strict = std::env::var_os("MODUTILS_STYLE").is_some_and(|style| style == "kmod");
     let (mut root, mut release, mut sources) = (None, None, Vec::new());
@@ -196,6 +200,7 @@ fn run_with(context: &mut Context<'_>, args: &[OsString], environment: Option<Os
             b'c' => show_config = true,
             SHOW_MODVERSIONS => show = Some(show::modversions),
             SHOW_EXPORTS => show = show.or(Some(show::exports)),
+            WHY => show = Some(why::why),
             b'n' => request.dry_run = true,
             b'C' => {
                 child.add(&[b"-C", value.as_bytes()]);
@@ -229,12 +234,14 @@ fn run_with(context: &mut Context<'_>, args: &[OsString], environment: Option<Os
         context.set_quiet();
     }
     let modules = open(context, root, release, &sources, strict);
+    // The process ends soon: giving back what the configuration takes would cost more than all the rest of a look-up.
+    let modules = ManuallyDrop::new(modules);
     let mut session = Session { context, modules, request };
     let result = if show_config {
         show::config(&mut session);
         Ok(true)
     } else if let Some(show) = show {
-        show(&mut session, first).map(|()| true)
+        show(&mut session, first)
     } else if session.request.remove {
         session.remove_all(&parsed.operands)
     } else if session.request.all {

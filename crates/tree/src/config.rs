@@ -112,12 +112,34 @@ pub struct Deny {
 pub struct SoftDependency {
     /// A shell pattern for the module's name.
     pub pattern: Vec<u8>,
-    /// Names to load before it if they are there, as they were written.
-    pub before: Vec<Vec<u8>>,
-    /// Names to load after it if they are there, as they were written.
-    pub after: Vec<Vec<u8>>,
     /// Where it was said.
     pub origin: Origin,
+    /// What follows the pattern.
+    text: Vec<u8>,
+}
+
+impl SoftDependency {
+    /// Names to load before it if they are there, as they were written.
+    pub fn before(&self) -> impl Iterator<Item = &[u8]> {
+        self.under(b"pre:")
+    }
+
+    /// Names to load after it if they are there, as they were written.
+    pub fn after(&self) -> impl Iterator<Item = &[u8]> {
+        self.under(b"post:")
+    }
+
+    fn under(&self, title: &'static [u8]) -> impl Iterator<Item = &[u8]> {
+        // What precedes both titles counts for nothing.
+        let mut here = false;
+        words(&self.text).filter(move |word| match *word {
+            b"pre:" | b"post:" => {
+                here = *word == title;
+                false
+            }
+            _ => here,
+        })
+    }
 }
 
 /// `weakdep MODULE NAME ...`, known to kmod from version 33 on.
@@ -125,10 +147,29 @@ pub struct SoftDependency {
 pub struct WeakDependency {
     /// A shell pattern for the module's name.
     pub pattern: Vec<u8>,
-    /// What the module may ask for itself, as it was written.
-    pub names: Vec<Vec<u8>>,
     /// Where it was said.
     pub origin: Origin,
+    /// What follows the pattern.
+    text: Vec<u8>,
+}
+
+impl WeakDependency {
+    /// What the module may ask for itself, as it was written.
+    pub fn names(&self) -> impl Iterator<Item = &[u8]> {
+        words(&self.text)
+    }
+}
+
+/// [`fnmatch`], for lines of which most are about something else.
+fn matches(pattern: &[u8], name: &[u8]) -> bool {
+    match (pattern.first(), name.first()) {
+        (Some(b'*' | b'?' | b'[' | b'\\'), _) => fnmatch(pattern, name),
+        (first, other) => first == other && fnmatch(pattern, name),
+    }
+}
+
+fn words(text: &[u8]) -> impl Iterator<Item = &[u8]> {
+    text.split(|byte| matches!(byte, b' ' | b'\t'..=b'\r')).filter(|word| !word.is_empty())
 }
 
 /// Something in a configuration that was passed over. The texts are those of kmod.
@@ -244,7 +285,7 @@ impl Config {
 
     /// The `alias` lines whose pattern matches a name.
     pub fn aliases_of<'a>(&'a self, name: &[u8]) -> impl Iterator<Item = &'a Alias> {
-        self.aliases.iter().filter(move |alias| fnmatch(&alias.pattern, name))
+        self.aliases.iter().filter(move |alias| matches(&alias.pattern, name))
     }
 
     /// The `options` lines for exactly this name, all of which count.
@@ -255,12 +296,12 @@ impl Config {
     /// The `install` line that counts for a module: the first one that matches. For a name that is in no index kmod
     /// takes a line only if its pattern is that very name.
     pub fn install_command(&self, name: &[u8]) -> Option<&Command> {
-        self.install.iter().find(|line| fnmatch(&line.pattern, name))
+        self.install.iter().find(|line| matches(&line.pattern, name))
     }
 
     /// The `remove` line that counts for a module: the first one that matches.
     pub fn remove_command(&self, name: &[u8]) -> Option<&Command> {
-        self.remove.iter().find(|line| fnmatch(&line.pattern, name))
+        self.remove.iter().find(|line| matches(&line.pattern, name))
     }
 
     /// The line that blacklists a module.
@@ -270,17 +311,17 @@ impl Config {
 
     /// The line that denies a module: the first one that matches.
     pub fn denied(&self, name: &[u8]) -> Option<&Deny> {
-        self.deny.iter().find(|line| fnmatch(&line.pattern, name))
+        self.deny.iter().find(|line| matches(&line.pattern, name))
     }
 
     /// The `softdep` lines that match a module. kmod heeds the first of them only.
     pub fn soft_dependencies_of<'a>(&'a self, name: &[u8]) -> impl Iterator<Item = &'a SoftDependency> {
-        self.soft_dependencies.iter().filter(move |line| fnmatch(&line.pattern, name))
+        self.soft_dependencies.iter().filter(move |line| matches(&line.pattern, name))
     }
 
     /// The `weakdep` lines that match a module. kmod heeds the first of them only.
     pub fn weak_dependencies_of<'a>(&'a self, name: &[u8]) -> impl Iterator<Item = &'a WeakDependency> {
-        self.weak_dependencies.iter().filter(move |line| fnmatch(&line.pattern, name))
+        self.weak_dependencies.iter().filter(move |line| matches(&line.pattern, name))
     }
 }
 

@@ -44,8 +44,9 @@
 //!
 //! Names of modules are given and taken with `-` or `_` alike; what comes back has `_`.
 
-use std::ffi::OsStr;
+use std::ffi::OsString;
 use std::os::unix::ffi::OsStrExt;
+use std::os::unix::ffi::OsStringExt;
 use std::path::Path;
 use std::path::PathBuf;
 
@@ -184,13 +185,12 @@ impl Modules {
     /// All modules that a module needs, the one to load first at the start. Empty if the index does not know it.
     pub fn dependencies(&self, name: &[u8]) -> Result<Vec<Dependency>, LookupError> {
         let Some(line) = self.line(&normal(name)?)? else { return Ok(Vec::new()) };
-        Ok(self.needed_by(line).collect())
+        Ok(self.needed_by(line))
     }
 
-    fn needed_by<'a>(&'a self, line: DependencyLine<'a>) -> impl Iterator<Item = Dependency> {
-        let words =
-            line.depends().rev().map(|path| Dependency { name: name_of(path), path: self.absolute(path) });
-        words.collect::<Vec<_>>().into_iter()
+    fn needed_by(&self, line: DependencyLine<'_>) -> Vec<Dependency> {
+        let paths = line.depends().rev();
+        paths.map(|path| Dependency { name: name_of(path), path: self.absolute(path) }).collect()
     }
 
     /// What `softdep` lines name for a module, as it is written there: to load before it and after it. A name may be an
@@ -199,8 +199,8 @@ impl Modules {
         let lines = self.config.soft_dependencies_of(name).take(self.lines_that_count());
         let (mut before, mut after) = (Vec::new(), Vec::new());
         for line in lines {
-            before.extend(line.before.iter().map(Vec::as_slice));
-            after.extend(line.after.iter().map(Vec::as_slice));
+            before.extend(line.before());
+            after.extend(line.after());
         }
         (before, after)
     }
@@ -208,7 +208,7 @@ impl Modules {
     /// What `weakdep` lines name for a module: what it may ask for itself while it runs.
     pub fn weak_dependencies(&self, name: &[u8]) -> Vec<&[u8]> {
         let lines = self.config.weak_dependencies_of(name).take(self.lines_that_count());
-        lines.flat_map(|line| line.names.iter().map(Vec::as_slice)).collect()
+        lines.flat_map(|line| line.names()).collect()
     }
 
     fn lines_that_count(&self) -> usize {
@@ -265,9 +265,19 @@ impl Modules {
         Ok(value.and_then(DependencyLine::parse))
     }
 
+    /// A path in the index, which is absolute or starts at the directory.
     fn absolute(&self, path: &[u8]) -> PathBuf {
-        // An absolute path stays as it is.
-        self.directory.join(OsStr::from_bytes(path))
+        let mut whole = Vec::new();
+        if !path.starts_with(b"/") {
+            let directory = self.directory.as_os_str().as_bytes();
+            whole.reserve_exact(directory.len() + 1 + path.len());
+            whole.extend_from_slice(directory);
+            if !directory.ends_with(b"/") {
+                whole.push(b'/');
+            }
+        }
+        whole.extend_from_slice(path);
+        PathBuf::from(OsString::from_vec(whole))
     }
 }
 

@@ -86,7 +86,7 @@ impl Session<'_, '_> {
     }
 
     /// What a name stands for. If it is nothing, this has been told.
-    fn find(&mut self, name: &OsStr) -> Result<Vec<Found>, Fatal> {
+    pub(super) fn find(&mut self, name: &OsStr) -> Result<Vec<Found>, Fatal> {
         let bytes = name.as_bytes();
         if is_path(bytes) {
             let path = Path::new(name);
@@ -185,18 +185,20 @@ impl Session<'_, '_> {
 
     /// Prints a step as scripts expect it: a blank always follows the path.
     fn show(&mut self, step: &Step, options: &[u8]) {
-        let line = match (&step.action, &step.path) {
-            (Action::Run(line), _) => [b"install ", &line.command[..], b" ", options, b"\n"].concat(),
-            (Action::Insert, Some(path)) => {
-                [b"insmod ", path.as_os_str().as_bytes(), b" ", options, b"\n"].concat()
+        let (word, what): (&[u8], &[u8]) = match (&step.action, &step.path) {
+            (Action::Run(line), _) => (b"install ", &line.command),
+            (Action::Insert, Some(path)) => (b"insmod ", path.as_os_str().as_bytes()),
+            (Action::Insert, None) => {
+                // Only an alias leads to a name that nothing has.
+                if self.modules.is_builtin(&step.name) {
+                    self.context.print(&[b"builtin ", &step.name[..], b"\n"].concat());
+                }
+                return;
             }
-            (Action::Insert, None) if self.modules.is_builtin(&step.name) => {
-                [b"builtin ", &step.name[..], b"\n"].concat()
-            }
-            // Only an alias leads here, to a name that nothing has.
-            (Action::Insert, None) => return,
         };
-        self.context.print(&line);
+        for part in [word, what, b" ", options, b"\n"] {
+            self.context.print(part);
+        }
     }
 
     fn state(&self, name: &[u8]) -> State {

@@ -47,7 +47,9 @@ pub(super) fn config(session: &mut Session<'_, '_>) {
     for entry in &config.soft_dependencies {
         // As kmod prints it, without a blank before `post:`.
         let mut text = Vec::new();
-        for (title, names) in [(&b"pre: "[..], &entry.before), (b"post: ", &entry.after)] {
+        for (title, names) in
+            [(&b"pre: "[..], entry.before().collect::<Vec<_>>()), (b"post: ", entry.after().collect())]
+        {
             if !names.is_empty() {
                 text.extend_from_slice(title);
                 text.extend_from_slice(&names.join(&b' '));
@@ -56,7 +58,7 @@ pub(super) fn config(session: &mut Session<'_, '_>) {
         line(&[b"softdep", &entry.pattern, &text]);
     }
     for entry in &config.weak_dependencies {
-        line(&[b"weakdep", &entry.pattern, &entry.names.join(&b' ')]);
+        line(&[b"weakdep", &entry.pattern, &entry.names().collect::<Vec<_>>().join(&b' ')]);
     }
     context.print(b"\n# End of configuration files. Dumping indexes now:\n\n");
     for index in [IndexFile::Aliases, IndexFile::Symbols] {
@@ -69,7 +71,7 @@ fn print_alias(context: &mut Context<'_>, key: &[u8], value: &[u8]) {
 }
 
 /// Versions of the symbols that a module uses.
-pub(super) fn modversions(session: &mut Session<'_, '_>, name: &OsStr) -> Result<(), Fatal> {
+pub(super) fn modversions(session: &mut Session<'_, '_>, name: &OsStr) -> Result<bool, Fatal> {
     let file = session.read(name, b"modversions")?;
     let versions = match parse(&file) {
         Ok(module) if module.versions().has_basic() || module.versions().has_extended() => module.versions(),
@@ -79,11 +81,11 @@ pub(super) fn modversions(session: &mut Session<'_, '_>, name: &OsStr) -> Result
     for version in versions.iter() {
         session.print_symbol(version.crc, version.name);
     }
-    Ok(())
+    Ok(true)
 }
 
 /// The symbols that a module exports, with their versions.
-pub(super) fn exports(session: &mut Session<'_, '_>, name: &OsStr) -> Result<(), Fatal> {
+pub(super) fn exports(session: &mut Session<'_, '_>, name: &OsStr) -> Result<bool, Fatal> {
     let file = session.read(name, b"symbols")?;
     let module = match parse(&file) {
         Ok(module) => module,
@@ -102,7 +104,7 @@ pub(super) fn exports(session: &mut Session<'_, '_>, name: &OsStr) -> Result<(),
     } else {
         exports.iter().for_each(|export| session.print_symbol(0, export.name));
     }
-    Ok(())
+    Ok(true)
 }
 
 fn parse(file: &[u8]) -> Result<Module<'_>, Errno> {

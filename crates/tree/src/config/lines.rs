@@ -1,5 +1,7 @@
 //! The lines of a configuration file.
 
+use std::borrow::Cow;
+
 use super::Alias;
 use super::Blacklist;
 use super::Command;
@@ -10,7 +12,6 @@ use super::Origin;
 use super::Problem;
 use super::SoftDependency;
 use super::WeakDependency;
-use crate::index::text::soft_words;
 use crate::name::underscores;
 
 /// Lines with their numbers. A `\` at the end of a line joins it with the next, before any other character it stands
@@ -26,15 +27,34 @@ impl<'a> Lines<'a> {
     }
 }
 
-impl Iterator for Lines<'_> {
-    type Item = (usize, Vec<u8>);
+impl<'a> Iterator for Lines<'a> {
+    type Item = (usize, Cow<'a, [u8]>);
 
     fn next(&mut self) -> Option<Self::Item> {
         if self.rest.is_empty() {
             return None;
         }
-        let mut line = Vec::new();
         self.number += 1;
+        let special = |byte: &u8| matches!(byte, b'\n' | b'\\' | 0);
+        let end = self.rest.iter().position(special).unwrap_or(self.rest.len());
+        match self.rest.split_at_checked(end)? {
+            (line, [b'\n', rest @ ..]) => {
+                self.rest = rest;
+                Some((self.number, Cow::Borrowed(line)))
+            }
+            (line, []) => {
+                self.rest = &[];
+                Some((self.number, Cow::Borrowed(line)))
+            }
+            _ => Some(self.unescaped()),
+        }
+    }
+}
+
+impl<'a> Lines<'a> {
+    /// A line with `\` or a zero byte in it.
+    fn unescaped(&mut self) -> (usize, Cow<'a, [u8]>) {
+        let mut line = Vec::new();
         while let Some((byte, rest)) = self.rest.split_first() {
             self.rest = rest;
             match (byte, rest) {
@@ -55,7 +75,7 @@ impl Iterator for Lines<'_> {
         if let Some(end) = line.iter().position(|byte| *byte == 0) {
             line.truncate(end);
         }
-        Some((self.number, line))
+        (self.number, Cow::Owned(line))
     }
 }
 
@@ -88,8 +108,6 @@ fn add_statement(config: &mut Config, origin: &Origin, keyword: &[u8], mut rest:
     let origin = origin.clone();
     let name = word(&mut rest).and_then(underscores)?;
     let tail = || (!rest.is_empty()).then(|| rest.to_vec());
-    let words =
-        || rest.split(|byte| byte.is_ascii_whitespace() || *byte == 11).filter(|word| !word.is_empty());
     match keyword {
         b"alias" => {
             let module = word(&mut rest).and_then(underscores)?;
@@ -101,16 +119,10 @@ fn add_statement(config: &mut Config, origin: &Origin, keyword: &[u8], mut rest:
         b"install" => config.install.push(Command { pattern: name, command: tail()?, origin }),
         b"remove" => config.remove.push(Command { pattern: name, command: tail()?, origin }),
         b"softdep" => {
-            tail()?;
-            let (before, after) = soft_words(words());
-            let owned = |words: Vec<&[u8]>| words.into_iter().map(<[u8]>::to_vec).collect();
-            let (before, after) = (owned(before), owned(after));
-            config.soft_dependencies.push(SoftDependency { pattern: name, before, after, origin });
+            config.soft_dependencies.push(SoftDependency { pattern: name, text: tail()?, origin });
         }
         b"weakdep" => {
-            tail()?;
-            let names = words().map(<[u8]>::to_vec).collect();
-            config.weak_dependencies.push(WeakDependency { pattern: name, names, origin });
+            config.weak_dependencies.push(WeakDependency { pattern: name, text: tail()?, origin });
         }
         _ => return None,
     }

@@ -54,10 +54,10 @@ fn every_statement_says_where_it_stands() {
         [Command { pattern: b"n_*".to_vec(), command: b"/bin/x -a".to_vec(), origin: at(7) }]
     );
     assert_eq!(config.remove[0].origin, at(8));
-    assert_eq!(config.soft_dependencies[0].before, [b"p-1"]);
-    assert_eq!(config.soft_dependencies[0].after, [b"q"]);
+    assert_eq!(config.soft_dependencies[0].before().collect::<Vec<_>>(), [b"p-1"]);
+    assert_eq!(config.soft_dependencies[0].after().collect::<Vec<_>>(), [b"q"]);
     assert_eq!(config.weak_dependencies[0].pattern, b"w_1");
-    assert_eq!(config.weak_dependencies[0].names, [b"v", b"u"]);
+    assert_eq!(config.weak_dependencies[0].names().collect::<Vec<_>>(), [b"v", b"u"]);
     assert!(config.problems.is_empty());
 }
 

@@ -2,7 +2,9 @@
 
 use std::collections::BTreeSet;
 use std::path::PathBuf;
+use std::sync::Arc;
 
+use super::Dependency;
 use super::Found;
 use super::LookupError;
 use super::Modules;
@@ -28,11 +30,11 @@ pub enum Reason {
     /// The module was asked for.
     Named,
     /// This module needs it.
-    Dependency(Vec<u8>),
+    Dependency(Arc<[u8]>),
     /// A `softdep` line wants it before this module.
-    SoftBefore(Vec<u8>),
+    SoftBefore(Arc<[u8]>),
     /// A `softdep` line wants it after this module.
-    SoftAfter(Vec<u8>),
+    SoftAfter(Arc<[u8]>),
 }
 
 /// What a step does.
@@ -84,10 +86,20 @@ type Identity = (Vec<u8>, Option<Vec<u8>>);
 enum Task {
     /// A module with all it needs, unless it was seen before.
     Visit { found: Found, reason: Reason, named: Option<Named> },
-    /// A module between its soft dependencies.
-    Surround { found: Found, path: Option<PathBuf>, reason: Reason, is_named: bool },
+    /// A module, between its soft dependencies unless they are to be left out.
+    Place { item: Item, alone: bool },
     /// The module itself.
-    Add { found: Found, path: Option<PathBuf>, reason: Reason, is_named: bool, use_command: bool },
+    Add { item: Item },
+}
+
+/// A step to be.
+struct Item {
+    found: Found,
+    path: Option<PathBuf>,
+    reason: Reason,
+    /// It is the module that was asked for, or one that this needs.
+    required: bool,
+    use_command: bool,
 }
 
 impl Modules {
@@ -96,77 +108,71 @@ impl Modules {
     /// A module that the index does not know has a step without a file, and so has every module if the index is missing or
     /// damaged; the latter is then [`Plan::problem`]. The only error is a load without end ([`LookupError::TooLong`]).
     pub fn plan(&self, found: &Found, named: Named) -> Result<Plan, LookupError> {
-        let mut steps = Vec::new();
+        let mut steps: Vec<Step> = Vec::new();
         let mut problem = None;
         let mut visited: BTreeSet<Identity> = BTreeSet::new();
-        let mut required: BTreeSet<Identity> = BTreeSet::new();
         let mut tasks = vec![Task::Visit { found: found.clone(), reason: Reason::Named, named: Some(named) }];
         while let Some(task) = tasks.pop() {
             match task {
                 Task::Visit { found, reason, named } => {
-                    if !visited.insert(identity(&found)) {
+                    if !visited.insert((found.name.clone(), found.alias.clone())) {
                         continue;
                     }
                     let (path, needed) = self.files_of(&found).unwrap_or_else(|error| {
                         problem.get_or_insert(error);
                         (None, Vec::new())
                     });
-                    if named.is_some() {
-                        required.insert(identity(&found));
-                        required.extend(needed.iter().map(identity_of_dependency));
-                    }
-                    let is_named = named.is_some();
-                    let name = found.name.clone();
-                    tasks.push(match named {
-                        Some(Named::Alone) => Task::Add { found, path, reason, is_named, use_command: false },
-                        _ => Task::Surround { found, path, reason, is_named },
-                    });
-                    for dependency in needed.into_iter().rev() {
-                        tasks.push(Task::Surround {
-                            found: Found { name: dependency.name, alias: None, source: Source::Dependencies },
-                            path: Some(dependency.path),
-                            reason: Reason::Dependency(name.clone()),
-                            is_named: false,
-                        });
-                    }
+                    let name: Arc<[u8]> = found.name.as_slice().into();
+                    let required = named.is_some();
+                    let item = Item { found, path, reason, required, use_command: true };
+                    tasks.push(Task::Place { item, alone: named == Some(Named::Alone) });
+                    tasks.extend(needed.into_iter().rev().map(|dependency| {
+                        let found =
+                            Found { name: dependency.name, alias: None, source: Source::Dependencies };
+                        let (path, reason) = (Some(dependency.path), Reason::Dependency(name.clone()));
+                        Task::Place {
+                            item: Item { found, path, reason, required, use_command: true },
+                            alone: false,
+                        }
+                    }));
                 }
-                Task::Surround { found, path, reason, is_named } => {
-                    let (before, after) = self.soft_dependencies(&found.name);
-                    let (before, after) = (self.find_each(&before), self.find_each(&after));
-                    let use_command =
-                        self.rules.install_with_softdep || before.is_empty() && after.is_empty();
-                    let visit = |reason: fn(Vec<u8>) -> Reason| {
-                        let reason = reason(found.name.clone());
-                        move |found| Task::Visit { found, reason: reason.clone(), named: None }
+                Task::Place { item, alone: true } => {
+                    tasks.push(Task::Add { item: Item { use_command: false, ..item } });
+                }
+                Task::Place { mut item, alone: false } => {
+                    let (before, after) = self.soft_dependencies(&item.found.name);
+                    if before.is_empty() && after.is_empty() {
+                        tasks.push(Task::Add { item });
+                        continue;
+                    }
+                    let name: Arc<[u8]> = item.found.name.as_slice().into();
+                    let visit = |reason: fn(Arc<[u8]>) -> Reason, names: &[&[u8]]| -> Vec<Task> {
+                        let found = names.iter().filter_map(|name| self.find(name).ok()).flatten();
+                        let reason = reason(name.clone());
+                        found
+                            .map(|found| Task::Visit { found, reason: reason.clone(), named: None })
+                            .collect()
                     };
-                    let (visit_before, visit_after) = (visit(Reason::SoftBefore), visit(Reason::SoftAfter));
-                    tasks.extend(after.into_iter().rev().map(visit_after));
-                    tasks.push(Task::Add { found, path, reason, is_named, use_command });
-                    tasks.extend(before.into_iter().rev().map(visit_before));
+                    let (before, after) =
+                        (visit(Reason::SoftBefore, &before), visit(Reason::SoftAfter, &after));
+                    let has_soft = !before.is_empty() || !after.is_empty();
+                    item.use_command = self.rules.install_with_softdep || !has_soft;
+                    tasks.extend(after.into_iter().rev());
+                    tasks.push(Task::Add { item });
+                    tasks.extend(before.into_iter().rev());
                 }
-                Task::Add { found, path, reason, is_named, use_command } => {
-                    let command = if use_command { self.install_command(&found.name) } else { None };
-                    steps.push(Step {
-                        path,
-                        action: command.map_or(Action::Insert, |line| Action::Run(line.clone())),
-                        options: self.options(&found.name, found.alias.as_deref()),
-                        reason,
-                        required: false,
-                        is_named,
-                        denied: self.denied(&found.name).cloned(),
-                        name: found.name,
-                        alias: found.alias,
-                    });
-                }
+                Task::Add { item } => steps.push(self.step(item)),
             }
             if steps.len() + tasks.len() > LIMIT {
                 return Err(LookupError::TooLong(found.name.clone()));
             }
         }
+        // A module may have come up before, for the sake of what is loaded around others.
+        let required = steps.iter().filter(|step| step.required && step.alias.is_none());
+        let required: BTreeSet<Vec<u8>> = required.map(|step| step.name.clone()).collect();
         for step in &mut steps {
-            step.required = required.contains(&(step.name.clone(), step.alias.clone()));
-            // The module may also have come up as a dependency of what is loaded around it.
             step.is_named = step.name == found.name && step.alias == found.alias;
+            step.required = step.is_named || step.alias.is_none() && required.contains(&step.name);
             if step.is_named && named == Named::Alone {
                 step.action = Action::Insert;
             }
@@ -174,8 +180,24 @@ impl Modules {
         Ok(Plan { steps, problem })
     }
 
+    fn step(&self, item: Item) -> Step {
+        let Item { found, path, reason, required, use_command } = item;
+        let command = if use_command { self.install_command(&found.name) } else { None };
+        Step {
+            path,
+            action: command.map_or(Action::Insert, |line| Action::Run(line.clone())),
+            options: self.options(&found.name, found.alias.as_deref()),
+            reason,
+            required,
+            is_named: false,
+            denied: self.denied(&found.name).cloned(),
+            name: found.name,
+            alias: found.alias,
+        }
+    }
+
     /// A module's own file and those of the modules it needs.
-    fn files_of(&self, found: &Found) -> Result<(Option<PathBuf>, Vec<super::Dependency>), LookupError> {
+    fn files_of(&self, found: &Found) -> Result<(Option<PathBuf>, Vec<Dependency>), LookupError> {
         let given = match &found.source {
             Source::Path(path) => Some(path.clone()),
             _ => None,
@@ -183,24 +205,11 @@ impl Modules {
         match self.line(&found.name) {
             Ok(Some(line)) => {
                 let path = given.unwrap_or_else(|| self.absolute(line.path));
-                Ok((Some(path), self.needed_by(line).collect()))
+                Ok((Some(path), self.needed_by(line)))
             }
             Ok(None) => Ok((given, Vec::new())),
             Err(_) if given.is_some() => Ok((given, Vec::new())),
             Err(error) => Err(error),
         }
     }
-
-    /// What names stand for; those that stand for nothing are left out.
-    fn find_each(&self, names: &[&[u8]]) -> Vec<Found> {
-        names.iter().filter_map(|name| self.find(name).ok()).flatten().collect()
-    }
-}
-
-fn identity(found: &Found) -> Identity {
-    (found.name.clone(), found.alias.clone())
-}
-
-fn identity_of_dependency(dependency: &super::Dependency) -> Identity {
-    (dependency.name.clone(), None)
 }
