@@ -67,7 +67,7 @@ mod tests {
 
     #[test]
     fn the_definition_is_consistent() {
-        Cli::command().debug_assert();
+        crate::commands::listed(Cli::command()).debug_assert();
     }
 
     #[test]

@@ -2,6 +2,9 @@
 #![forbid(unsafe_code)]
 
 pub mod cli;
+mod commands;
+#[cfg(feature = "machine")]
+pub mod embedded;
 mod output;
 #[cfg(feature = "machine")]
 pub mod run;
@@ -10,9 +13,11 @@ mod style;
 #[cfg(feature = "machine")]
 mod terminal;
 
+use std::ffi::OsString;
 use std::process::ExitCode;
 
-use clap::Parser;
+use clap::CommandFactory;
+use clap::FromArgMatches;
 
 use crate::cli::Cli;
 use crate::cli::Command;
@@ -20,9 +25,14 @@ use crate::cli::Command;
 /// Runs the command that the process's arguments name.
 ///
 /// Exit codes: 0 success, 1 what was asked for failed (the module was refused, oopsed, left something behind ...),
-/// 2 the command line is wrong.
+/// 2 the command line is wrong. The commands of `modutils` have their own.
 pub fn main() -> ExitCode {
-    let cli = match Cli::try_parse() {
+    let args: Vec<OsString> = std::env::args_os().collect();
+    if let Some(code) = commands::run(args.get(1..).unwrap_or_default()) {
+        return code;
+    }
+    let matches = commands::listed(Cli::command()).try_get_matches_from(args);
+    let cli = match matches.and_then(|matches| Cli::from_arg_matches(&matches)) {
         Ok(cli) => cli,
         Err(error) => {
             // Help and version are no errors; a reader that has gone away is none either.

@@ -1,15 +1,16 @@
-//! The commands of module loading: `insmod`, `rmmod`, `lsmod`, `modinfo`.
+//! The commands of module loading: `insmod`, `rmmod`, `lsmod`, `modinfo`, `modprobe`, `depmod`, `kmod`.
 //!
 //! They take the options, print the texts and give the exit codes of kmod's commands, so that scripts do not notice
-//! which they call. [`run`] is all of a program; what it asks of the kernel goes through
-//! [`lkm_syscall::Syscalls`].
+//! which they call. [`main`] is all of a program; [`run`] is the same with outputs and a kernel of the caller's: what a
+//! command asks of the kernel goes through [`lkm_syscall::Syscalls`].
 //!
-//! What they do beyond kmod's: `lsmod --json`, `modinfo --json`, gzip whatever kmod was built with, `lsmod` with one
-//! read of `/proc/modules`, and [`Style::Busybox`].
+//! What differs on purpose is listed in `DIFFERENCES.md` beside this crate's manifest.
 #![forbid(unsafe_code)]
 
 use std::ffi::OsString;
 use std::os::unix::ffi::OsStrExt;
+
+use lkm_syscall::Live;
 
 mod command;
 mod context;
@@ -44,6 +45,25 @@ pub const COMMANDS: &[Command] = &[
     depmod::COMMAND,
     kmod::COMMAND,
 ];
+
+/// Runs the command that the arguments name, for the kernel that runs this program, with its standard outputs. Gives the
+/// exit code.
+///
+/// `MODUTILS_STYLE` in the environment says whose habits the commands have: `busybox` for `insmod` ([`Style::Busybox`]),
+/// `kmod` for refusals without explanations. `POSIXLY_CORRECT` ends options at the first operand.
+pub fn main(args: &[OsString]) -> u8 {
+    let mut out = Output::new();
+    let mut err = std::io::stderr();
+    let mut context = Context::new(&Live, &mut out, &mut err);
+    match std::env::var_os("MODUTILS_STYLE").as_ref().map(|style| style.as_bytes()) {
+        Some(b"busybox") => context.style = Style::Busybox,
+        // Nothing but what kmod prints.
+        Some(b"kmod") => context.explain = false,
+        _ => {}
+    }
+    context.posix = std::env::var_os("POSIXLY_CORRECT").is_some();
+    run(&mut context, args)
+}
 
 /// Runs the command that the first argument names, by its last path component, or, if that is none, the second.
 /// Gives the exit code.
