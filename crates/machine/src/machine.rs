@@ -63,6 +63,9 @@ pub struct Config {
     pub release: String,
     /// Name of the process that loads, as oopses show it.
     pub comm: String,
+    /// An import that nobody exports gets an address, at which a call into it is noted and ended. Without, it is an
+    /// unknown symbol, as in a real kernel.
+    pub stand_ins: bool,
 }
 
 impl Config {
@@ -75,6 +78,7 @@ impl Config {
             crcs: HashMap::new(),
             release: String::from("6.1.0"),
             comm: String::from("insmod"),
+            stand_ins: true,
         }
     }
 }
@@ -506,6 +510,9 @@ impl Host for Machine {
     }
 
     fn stand_in(&mut self, name: &[u8]) -> Option<u64> {
+        if !self.config.stand_ins {
+            return None;
+        }
         // What another module would export may be implemented here all the same.
         let implemented = core::str::from_utf8(name).ok().and_then(|name| self.slots.address(name));
         implemented.or_else(|| self.slots.stand_in(name))
