@@ -79,6 +79,9 @@ pub struct Bookkeeper {
     pub stand_ins: bool,
     /// Names in `/sys/module` that belong to the kernel image.
     pub builtin: Vec<Vec<u8>>,
+    /// All module memory, address and bytes, as it was when the last init function was about to run; kept if it is `Some`
+    /// before.
+    pub before_init: Option<Vec<(u64, Vec<u8>)>>,
     /// What decompression gives.
     pub unpacked: Result<Vec<u8>, DecompressFault>,
     /// What the kernel's security modules refuse, and with which error.
@@ -123,6 +126,7 @@ impl Bookkeeper {
             allocations: 0,
             stand_ins: false,
             builtin: Vec::new(),
+            before_init: None,
             unpacked: Err(DecompressFault::NotBuilt),
             refuses: None,
             protect_fails: None,
@@ -254,6 +258,10 @@ impl Host for Bookkeeper {
 
     fn kfree(&mut self, address: u64) {
         self.general.remove(&address);
+        // The same load gets the same addresses whenever nothing is left of the one before.
+        if self.general.is_empty() {
+            self.next_general = GENERAL;
+        }
     }
 
     fn percpu_alloc(&mut self, size: u64, align: u64) -> Option<u64> {
@@ -313,8 +321,15 @@ impl Host for Bookkeeper {
     }
 
     fn event(&mut self, event: &Event<'_>) {
-        if let Event::End { stage, result, .. } = event {
-            self.stages.push((*stage, result.err().map_or(0, lkm_module::Errno::raw)));
+        match event {
+            Event::End { stage, result, .. } => {
+                self.stages.push((*stage, result.err().map_or(0, lkm_module::Errno::raw)));
+            }
+            Event::BeforeInit { .. } if self.before_init.is_some() => {
+                let blocks = self.modules.iter().map(|(&base, block)| (base, block.bytes.clone()));
+                self.before_init = Some(blocks.collect());
+            }
+            _ => {}
         }
     }
 

@@ -43,7 +43,7 @@ pub(crate) fn btf_module_notify<H: Host>(
     }
     let Err((errno, what)) = check(info.elf.endian, data) else { return Ok(()) };
     host.log(Level::Err, format_args!("BPF: {what}"));
-    if rule == Btf::MayDiffer {
+    if rule == Btf::MayDifferOnce {
         if kernel.once.first_btf_mismatch() {
             host.log(
                 Level::Warning,
@@ -58,7 +58,7 @@ pub(crate) fn btf_module_notify<H: Host>(
         Level::Warning,
         format_args!("failed to validate module [{}] BTF: -{}", Text(info.module_name), errno.raw()),
     );
-    Err(Reason::Btf { errno })
+    if rule == Btf::MustFit { Err(Reason::Btf { errno }) } else { Ok(()) }
 }
 
 /// The first checks of `btf_parse_module()`.

@@ -96,8 +96,10 @@ pub enum Btf {
     Ignored,
     /// What is wrong makes the load fail.
     MustFit,
-    /// What is wrong is only said (`CONFIG_MODULE_ALLOW_BTF_MISMATCH`).
+    /// What is wrong is only said (`CONFIG_MODULE_ALLOW_BTF_MISMATCH`, up to 6.2).
     MayDiffer,
+    /// The same, and that modules differ is said once per boot (from 6.3).
+    MayDifferOnce,
 }
 
 /// When the taints of a module's origin and license are set.

@@ -12,6 +12,7 @@ use lkm_module::elf::ElfRules;
 
 use super::structs;
 use super::v6_1;
+use crate::profile::Btf;
 use crate::profile::Config;
 use crate::profile::Decompress;
 use crate::profile::Profile;
@@ -30,7 +31,7 @@ pub(super) fn debian_amd64() -> Profile {
         elf: ElfRules { this_module_size: Some(0x500), ..elf(older.elf) },
         link: link(older.link),
         patch: PatchProfile::x86_64_6_12(),
-        config: Config { decompress: Some(Decompress::Xz), ..older.config },
+        config: Config { decompress: Some(Decompress::Xz), btf: Btf::MayDifferOnce, ..older.config },
         rules: rules(older.rules),
         module_struct: structs::DEBIAN_6_12_AMD64,
         ..v6_1::debian_amd64()
