@@ -13,9 +13,9 @@ use lkm_kernel::Capabilities;
 use lkm_kernel::EntryKind;
 use lkm_kernel::FileFacts;
 use lkm_kernel::Kernel;
-use lkm_kernel::LoadError;
 use lkm_kernel::Lockdown;
 use lkm_kernel::Profile;
+use lkm_kernel::profile::Decompress;
 use lkm_machine::Config;
 use lkm_machine::Machine;
 use lkm_machine::MachineError;
@@ -77,16 +77,11 @@ impl State {
     }
 }
 
-/// What the system call gives: an init function's own value may be no error number, then it is `EINVAL`.
-fn errno(error: &LoadError) -> Errno {
-    error.errno()
-}
-
 impl Syscalls for Embedded {
     fn init_module(&self, image: &[u8], parameters: &CStr) -> Result<(), Errno> {
         let State { kernel, machine } = &mut *self.state.borrow_mut();
         let loaded = lkm_kernel::init_module(kernel, machine, image, Some(parameters.to_bytes()));
-        loaded.map(|_| ()).map_err(|error| errno(&error))
+        loaded.map(|_| ()).map_err(|error| error.errno())
     }
 
     fn finit_module(&self, mut file: &File, parameters: &CStr, flags: InitFlags) -> Result<(), Errno> {
@@ -103,7 +98,7 @@ impl Syscalls for Embedded {
         }
         let parameters = Some(parameters.to_bytes());
         let loaded = lkm_kernel::finit_module(kernel, machine, &facts, &image, parameters, flags.bits());
-        loaded.map(|_| ()).map_err(|error| errno(&error))
+        loaded.map(|_| ()).map_err(|error| error.errno())
     }
 
     fn delete_module(&self, name: &CStr, flags: DeleteFlags) -> Result<(), Errno> {
@@ -136,7 +131,12 @@ impl Syscalls for Embedded {
     }
 
     fn compression(&self) -> Result<Vec<u8>, Errno> {
-        Err(Errno::ENOENT)
+        let format = self.state.borrow().kernel.profile.config.decompress.ok_or(Errno::ENOENT)?;
+        Ok(match format {
+            Decompress::Gzip => b"gzip".to_vec(),
+            Decompress::Xz => b"xz".to_vec(),
+            Decompress::Zstd => b"zstd".to_vec(),
+        })
     }
 
     fn sysctl(&self, name: &str) -> Result<Vec<u8>, Errno> {

@@ -19,7 +19,7 @@ pub(crate) enum Cause {
     NoDirectory(String),
     /// A link leads nowhere: to this.
     DanglingLink(String),
-    /// The index lists a file that is not there: directory of the index, its kernel's release.
+    /// The index lists a file that is not there: the file, its kernel's release.
     GoneFromDisk(String, String),
     /// Compressed in a way that neither this program nor the kernel undoes.
     Compression(&'static str),
@@ -162,8 +162,8 @@ pub(crate) struct Missing {
 pub(crate) enum Why {
     /// These modules export it and are not loaded.
     NotLoaded(Vec<String>),
-    /// The kernel, or this module, exports it to modules under the GPL only; the module's licence.
-    GplOnly(String),
+    /// The kernel, or this module, exports it to modules under the GPL only; the licence of the one that was refused.
+    GplOnly(Option<String>, String),
     /// The kernel, or this module, has it but does not export it.
     NotExported(Option<String>),
     /// It is not exported, or to modules under the GPL only; the module's licence.
@@ -202,9 +202,11 @@ impl Missing {
                 let (noun, verb) = if modules.len() == 1 { ("module", "is") } else { ("modules", "are") };
                 format!("{symbol} is exported by the {noun} {}, which {verb} not loaded", listed(modules))
             }
-            Why::GplOnly(license) => {
+            Why::GplOnly(owner, license) => {
+                let by =
+                    owner.as_ref().map_or("the kernel".to_owned(), |owner| format!("the module {owner}"));
                 format!(
-                    "{symbol} is exported to modules under the GPL only, and this one's licence is '{license}'"
+                    "{symbol} is exported by {by}, to modules under the GPL only; this one's licence is '{license}'"
                 )
             }
             Why::NotExported(None) => format!("the kernel has {symbol} but does not export it to modules"),
@@ -236,8 +238,8 @@ impl fmt::Display for Cause {
             }
             Cause::NoDirectory(path) => write!(f, "there is no directory {path}"),
             Cause::DanglingLink(target) => write!(f, "it is a link to {target}, which is not there"),
-            Cause::GoneFromDisk(directory, _) => {
-                write!(f, "the index in {directory} lists the file, but it is not there")
+            Cause::GoneFromDisk(path, _) => {
+                write!(f, "{path} is not there, though the index of its directory lists it")
             }
             Cause::Compression(how) => write!(f, "the file is compressed by {how}, which is not used for modules"),
             Cause::Machine(file, kernel) => write!(f, "it is made for {file}, and this kernel is for {kernel}"),

@@ -26,7 +26,7 @@ const FOREIGN: [(&[u8], &str); 5] = [
 pub(crate) fn cause(path: &Path, errno: Errno, indexed: Option<&System<'_>>) -> Option<Cause> {
     let absent = std::fs::symlink_metadata(path).is_err_and(|error| error.kind() == io::ErrorKind::NotFound);
     if absent && let Some(system) = indexed {
-        return Some(Cause::GoneFromDisk(display(&system.directory), system.release()));
+        return Some(Cause::GoneFromDisk(display(path), system.release()));
     }
     match read_module(path) {
         Err(error) => of_error(path, Some(&error)),

@@ -437,11 +437,17 @@ impl Refused<'_> {
             if let Some((found, shows_exports)) = &known
                 && let Some(known) = found.get(symbol)
             {
-                return match (is_gpl_compatible(license), shows_exports, known.exported) {
-                    (false, true, true) => Why::GplOnly(shown(license)),
-                    (false, false, _) => Why::NotForThis(shown(license)),
-                    (_, true, true) => Why::Unknown,
-                    _ => Why::NotExported(known.owner.clone()),
+                // What the index has is exported, whether kallsyms shows it or not.
+                let listed = || {
+                    known.owner.is_some() && self.system.providers(symbol).is_some_and(|by| !by.is_empty())
+                };
+                let exported = known.exported || listed();
+                let unsure = !exported && (!shows_exports || known.owner.is_some());
+                return match (is_gpl_compatible(license), exported, unsure) {
+                    (false, true, _) => Why::GplOnly(known.owner.clone(), shown(license)),
+                    (false, false, true) => Why::NotForThis(shown(license)),
+                    (true, true, _) => Why::Unknown,
+                    (_, false, _) => Why::NotExported(known.owner.clone()),
                 };
             }
             match self.system.providers(symbol) {
