@@ -1,7 +1,5 @@
 //! What a case is: a command for two tools in the same state, and what must come out.
 
-use super::target::Target;
-
 /// Who does a case.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Pair {
@@ -91,7 +89,6 @@ pub(crate) struct Case {
     /// Each must stand in what ours prints or in what the case looks at.
     pub(crate) shows: &'static [&'static str],
     pub(crate) difference: Option<Difference>,
-    pub(crate) only: Option<Target>,
 }
 
 impl Case {
@@ -108,7 +105,6 @@ impl Case {
             explains: &[],
             shows: &[],
             difference: None,
-            only: None,
         }
     }
 
@@ -158,14 +154,5 @@ impl Case {
 
     pub(crate) const fn differs(self, row: &'static str, parts: &'static [Part], ours: &'static str) -> Case {
         Case { difference: Some(Difference { row, parts, ours }), ..self }
-    }
-
-    pub(crate) const fn only(self, target: Target) -> Case {
-        Case { only: Some(target), ..self }
-    }
-
-    /// Whether it makes sense on this kernel.
-    pub(crate) fn runs_on(&self, target: Target) -> bool {
-        self.only.is_none_or(|only| only == target)
     }
 }

@@ -5,8 +5,6 @@ use super::case::Case;
 /// The line before what is sent, and the one after it.
 pub(crate) const BEGIN: &str = "=====BEGIN RESULTS=====";
 pub(crate) const END: &str = "=====END RESULTS=====";
-/// Start of the line that says which case is being done.
-pub(crate) const PROGRESS: &str = "@@ ";
 
 /// Where the files of the cases are; the working directory of each.
 pub(crate) const FILES: &str = "f";
@@ -134,6 +132,6 @@ mod tests {
         let text = write(&[&case]);
         assert!(text.contains("before)\necho a\n;;\nrun)\ninsmod x.ko\n;;\nlook)\n:\n;;"), "{text}");
         assert!(text.contains("one 0 kmod x\none 0 ours x\n"));
-        assert!(text.contains(BEGIN) && text.contains(END) && text.contains(PROGRESS));
+        assert!(text.contains(BEGIN) && text.contains(END));
     }
 }

@@ -12,6 +12,7 @@ use crate::truth::guest::Batch;
 use crate::truth::guest::Guest;
 use crate::truth::guest::Numbers;
 use crate::truth::qemu::Boot;
+use crate::truth::qemu::Machine;
 use crate::truth::qemu::Qemu;
 
 use super::target::Target;
@@ -116,6 +117,7 @@ impl Call<'_> {
         let number = match self.target {
             Target::Amd64 => 117,
             Target::Armhf => 208,
+            Target::Arm64 => 147,
         };
         let keep = Argument::Value(u64::MAX);
         self.batch.call(number, &[keep, Argument::Value(effective), keep]);
@@ -411,8 +413,7 @@ const QUESTIONS: &[Question] = &[
 const LEFT: &[&str] = &["hello", "user", "exporter", "no_init", "init_positive", "params", "chardev", "crc7"];
 
 /// Boots the kernel and asks everything.
-pub(super) fn check(target: Target, kernel: &Kernel) -> Result<Calls> {
-    let machine = target.machine();
+pub(super) fn check(target: Target, machine: Machine, kernel: &Kernel) -> Result<Calls> {
     let agent = Agent::build(machine.arch(), &paths::root(), &paths::target().join("agent"))?;
     let mut cpio = Cpio::default();
     for directory in ["dev", "proc", "sys", "f"] {

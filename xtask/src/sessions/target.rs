@@ -20,6 +20,8 @@ pub(crate) enum Target {
     Amd64,
     /// Debian's ARMv7 kernel on the Versatile Express board.
     Armhf,
+    /// Debian's cloud kernel for 64-bit ARM on QEMU's `virt`.
+    Arm64,
 }
 
 /// Packages of the reference, with the versions that are taken as long as the archive has them.
@@ -35,7 +37,7 @@ const REFERENCE: &[(&str, &str)] = &[
 
 impl Target {
     /// All of them.
-    pub(crate) const ALL: [Target; 2] = [Target::Amd64, Target::Armhf];
+    pub(crate) const ALL: [Target; 3] = [Target::Amd64, Target::Armhf, Target::Arm64];
 
     /// Its name on the command line.
     pub(crate) fn name(self) -> &'static str {
@@ -47,20 +49,22 @@ impl Target {
         match self {
             Target::Amd64 => packages::CLOUD_AMD64,
             Target::Armhf => packages::ARMMP,
+            Target::Arm64 => packages::CLOUD_ARM64,
         }
     }
 
-    /// The board.
-    pub(crate) fn machine(self) -> Machine {
+    /// The board, where the loader is held against the kernel on it, too.
+    pub(crate) fn machine(self) -> Option<Machine> {
         match self {
-            Target::Amd64 => Machine::Pc,
-            Target::Armhf => Machine::VexpressA9,
+            Target::Amd64 => Some(Machine::Pc),
+            Target::Armhf => Some(Machine::VexpressA9),
+            Target::Arm64 => None,
         }
     }
 
     /// The board's name.
     pub(crate) fn board(self) -> &'static str {
-        self.machine().name()
+        self.machine().map_or("virt", Machine::name)
     }
 
     /// The device tree that the board needs.
@@ -74,6 +78,7 @@ impl Target {
         let directory = match self {
             Target::Amd64 => "x86_64",
             Target::Armhf => "arm",
+            Target::Arm64 => "arm64",
         };
         paths::root().join("fixtures").join(directory)
     }
@@ -82,14 +87,15 @@ impl Target {
     pub(crate) fn other(self) -> Target {
         match self {
             Target::Amd64 => Target::Armhf,
-            Target::Armhf => Target::Amd64,
+            Target::Armhf => Target::Arm64,
+            Target::Arm64 => Target::Amd64,
         }
     }
 
     /// Bytes of a word.
     pub(crate) fn word(self) -> usize {
         match self {
-            Target::Amd64 => 8,
+            Target::Amd64 | Target::Arm64 => 8,
             Target::Armhf => 4,
         }
     }
@@ -99,6 +105,7 @@ impl Target {
         match self {
             Target::Amd64 => "x86_64-linux-gnu",
             Target::Armhf => "arm-linux-gnueabihf",
+            Target::Arm64 => "aarch64-linux-gnu",
         }
     }
 
@@ -107,6 +114,7 @@ impl Target {
         match self {
             Target::Amd64 => "lib64/ld-linux-x86-64.so.2",
             Target::Armhf => "lib/ld-linux-armhf.so.3",
+            Target::Arm64 => "lib/ld-linux-aarch64.so.1",
         }
     }
 
@@ -123,6 +131,8 @@ impl Target {
     pub(crate) fn build(self) -> Result<PathBuf> {
         let (triple, linker) = match self {
             Target::Amd64 => ("x86_64-unknown-linux-musl", None),
+            // musl comes with Rust, and so does a linker that knows the processor.
+            Target::Arm64 => ("aarch64-unknown-linux-musl", Some("rust-lld")),
             // The one ARMv7 target with a libc here is glibc's, which Debian's cross compiler links statically.
             Target::Armhf => ("armv7-unknown-linux-gnueabihf", Some("arm-linux-gnueabihf-gcc")),
         };
@@ -149,6 +159,16 @@ impl Target {
 
     /// The emulator for this board.
     pub(crate) fn emulator(self) -> Command {
-        self.machine().command()
+        let Some(machine) = self.machine() else {
+            let mut command = Command::new("qemu-system-aarch64");
+            command.args(["-M", "virt", "-cpu", "cortex-a57", "-smp", "1", "-m", "768"]);
+            return command;
+        };
+        machine.command()
+    }
+
+    /// What the kernel is told about its console and what a crash means.
+    pub(crate) fn kernel_arguments(self) -> &'static str {
+        self.machine().unwrap_or(Machine::VexpressA9).kernel_arguments()
     }
 }
