@@ -72,7 +72,13 @@ impl Answers {
 }
 
 /// Boots the kernel and asks it all cases; boots it again when it crashed.
-pub(crate) fn ask(machine: Machine, kernel: &Path, agent: &Agent, cases: &[Case]) -> Result<Vec<Answer>> {
+pub(crate) fn ask(
+    machine: Machine,
+    kernel: &Path,
+    device_tree: Option<&Path>,
+    agent: &Agent,
+    cases: &[Case],
+) -> Result<Vec<Answer>> {
     let mut answers: Vec<Answer> = Vec::new();
     let mut boot = 0;
     while answers.len() < cases.len() {
@@ -95,7 +101,7 @@ pub(crate) fn ask(machine: Machine, kernel: &Path, agent: &Agent, cases: &[Case]
         let boot_with = Boot {
             machine,
             kernel,
-            device_tree: None,
+            device_tree,
             arguments: &forbidden,
             initramfs: &archive,
             directory: &directory,

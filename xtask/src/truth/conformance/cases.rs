@@ -27,8 +27,6 @@ pub(crate) struct Case {
     pub(crate) returns: Vec<i64>,
     /// The kernel dumps its stack.
     pub(crate) dumps: bool,
-    /// It does so because it finds something that must not be (`WARN`).
-    pub(crate) warns: bool,
     /// `/proc/sys/kernel/modules_disabled` is set before.
     pub(crate) disabled: bool,
     /// The module stays loaded.
@@ -147,8 +145,9 @@ struct List<'a> {
     cases: Vec<Case>,
 }
 
-/// All cases, in the order in which one kernel is asked them. `symvers` are the kernel's exports.
-pub(crate) fn all(arch: Arch, fixtures: &Path, symvers: &str) -> Result<Vec<Case>> {
+/// All cases, in the order in which one kernel is asked them. `symvers` are the kernel's exports, without which there are no
+/// files with single damaged places.
+pub(crate) fn all(arch: Arch, fixtures: &Path, symvers: Option<&str>) -> Result<Vec<Case>> {
     let mut list = List { arch, fixtures, cases: Vec::new() };
     list.life()?;
     list.parameters()?;
@@ -157,8 +156,11 @@ pub(crate) fn all(arch: Arch, fixtures: &Path, symvers: &str) -> Result<Vec<Case
     list.symbols()?;
     list.versions()?;
     list.signatures()?;
-    for (name, file) in mutants::refused(arch, &list.fixture("hello")?, symvers) {
-        list.push(&name, "hello", Some(file))?;
+    list.type_information()?;
+    if let Some(symvers) = symvers {
+        for (name, file) in mutants::refused(arch, &list.fixture("hello")?, symvers) {
+            list.push(&name, "hello", Some(file))?;
+        }
     }
     list.at_last()?;
     Ok(list.cases)
@@ -186,7 +188,6 @@ impl List<'_> {
             by_init_module: false,
             returns: Vec::new(),
             dumps: false,
-            warns: false,
             disabled: false,
             keep: false,
             delete_flags: 0,
@@ -421,14 +422,48 @@ impl List<'_> {
     /// What changes the kernel for good.
     fn at_last(&mut self) -> Result<()> {
         self.plain(BLACKLISTED, BLACKLISTED)?;
-        // The kernel warns with a stack dump, which taints it.
+        // The kernel warns with a stack dump.
         let case =
             self.changed("name: none", |file| file.replace(".gnu.linkonce.this_module", b"hello", &[0; 5]))?;
-        (case.module, case.dumps, case.warns) = (String::new(), true, true);
+        (case.module, case.dumps) = (String::new(), true);
         self.plain("before modules are disabled", "hello")?.keep = true;
         self.plain("modules disabled", "no_init")?.disabled = true;
         let case = self.push("removal when modules are disabled", "hello", None)?;
         case.disabled = true;
+        Ok(())
+    }
+
+    /// `.comment` stands in for type information, which the fixtures do not have.
+    fn type_information(&mut self) -> Result<()> {
+        let btf = |file: Edit| file.replace(".shstrtab", b"\0.comment\0", b"\0.BTF\0ent\0");
+        self.changed("BTF: a text", btf)?;
+        self.changed("BTF: again", btf)?;
+        let words = |words: [u32; 6]| words.map(u32::to_le_bytes).concat();
+        const FIRST: u32 = 0x0001_eb9f;
+        for (name, size, header) in [
+            ("too short", 7, words([FIRST, 24, 0, 0, 0, 0])),
+            ("header longer than the section", 24, words([FIRST, 25, 0, 0, 0, 0])),
+            ("another version", 24, words([FIRST + (1 << 16), 24, 0, 0, 0, 0])),
+            ("flags", 24, words([FIRST + (1 << 24), 24, 0, 0, 0, 0])),
+            ("more header than is known", 27, words([FIRST, 27, 0, 0, 0, 0])),
+            ("parts elsewhere", 24, words([FIRST, 24, 9, 0, 0, 0])),
+            ("parts apart", 25, words([FIRST, 24, 0, 0, 1, 0])),
+            ("parts that overlap", 26, words([FIRST, 24, 0, 2, 1, 1])),
+            ("parts too long", 24, words([FIRST, 24, 0, 1, 1, 1])),
+            ("something behind", 26, words([FIRST, 24, 0, 0, 0, 1])),
+            ("strings before types", 26, words([FIRST, 24, 1, 1, 0, 1])),
+            ("strings without end", 25, words([FIRST, 24, 0, 0, 0, 1])),
+        ] {
+            self.changed(&format!("BTF: {name}"), |file| {
+                let (start, length) = file.contents(".comment")?;
+                let mut file = btf(file)?.section(".BTF", edit::SH_SIZE, size)?;
+                let place = file.bytes.get_mut(start..start + length.min(size as usize))?;
+                place.fill(b'x');
+                let known = place.len().min(header.len());
+                place.get_mut(..known)?.copy_from_slice(header.get(..known)?);
+                Some(file)
+            })?;
+        }
         Ok(())
     }
 

@@ -35,9 +35,14 @@ pub(crate) struct Questions {
 }
 
 impl Questions {
-    /// The questions for an architecture's kernel, made from the fixture modules in a directory and the kernel's list of
-    /// exports.
-    pub(crate) fn new(arch: Arch, kernel: &[u8], fixtures: &Path, symvers: &str) -> Result<Questions> {
+    /// The questions for an architecture's kernel, made from the fixture modules in a directory, and from the kernel's list
+    /// of exports if files with single damaged places are to be asked about, too.
+    pub(crate) fn new(
+        arch: Arch,
+        kernel: &[u8],
+        fixtures: &Path,
+        symvers: Option<&str>,
+    ) -> Result<Questions> {
         let cases = cases::all(arch, fixtures, symvers)?;
         let mut digest = Sha256::new();
         digest.update(kernel);
@@ -51,8 +56,15 @@ impl Questions {
     }
 
     /// Asks a kernel and keeps its answers.
-    pub(crate) fn ask(&self, machine: Machine, kernel: &Path, agent: &Agent, directory: &Path) -> Result<()> {
-        let answers = ask::ask(machine, kernel, agent, &self.cases)?;
+    pub(crate) fn ask(
+        &self,
+        machine: Machine,
+        kernel: &Path,
+        device_tree: Option<&Path>,
+        agent: &Agent,
+        directory: &Path,
+    ) -> Result<()> {
+        let answers = ask::ask(machine, kernel, device_tree, agent, &self.cases)?;
         Answers { sources: self.sources.clone(), answers }.save(&directory.join(ANSWERS))
     }
 
