@@ -15,3 +15,4 @@ pub mod index;
 pub mod lookup;
 pub mod name;
 pub mod search;
+mod words;

@@ -2,6 +2,7 @@
 //!
 //! ```text
 //! magic and version (8 bytes), check sum of the rest (u64)
+//! groups of index files: sum (u64), for each file size, inode, modified, changed (u64)
 //! six counts (u32): names, bytes of names, bytes of fields, exports, imports, modules
 //! names: their bytes, then where each ends (u32)
 //! fields, exports (u32), imports (u32)
@@ -17,6 +18,9 @@ use std::path::Path;
 
 use lkm_module::Errno;
 
+use super::digest::GROUPS;
+use super::digest::Group;
+use super::digest::Sum;
 use super::names::Names;
 use super::names::Seeds;
 use super::part::Part;
@@ -29,11 +33,13 @@ use crate::file::LIMIT;
 /// Name of the file. Packages that remove a kernel remove `modules.*.bin` along with it.
 pub(super) const NAME: &str = "modules.lkm-cache.bin";
 
-const MAGIC: [u8; 8] = *b"lkmfact1";
+const MAGIC: [u8; 8] = *b"lkmfact2";
 
 /// Facts of last time.
 pub(super) struct Cache {
     pub(super) part: Part,
+    /// What the index files were made of.
+    pub(super) groups: Vec<Group>,
     /// Paths, whose numbers are those of the records.
     paths: Names,
 }
@@ -55,6 +61,12 @@ impl Cache {
         let mut rest = Reader(bytes.strip_prefix(&MAGIC)?);
         if rest.u64()? != checksum(rest.0) {
             return None;
+        }
+        let mut groups = Vec::new();
+        for names in GROUPS {
+            let sum = rest.u64()?;
+            let stamps = names.iter().map(|_| rest.stamp()).collect::<Option<Vec<_>>>()?;
+            groups.push(Group { sum, stamps });
         }
         let mut count = || rest.u32().and_then(|count| usize::try_from(count).ok());
         let (names, name_bytes, fields) = (count()?, count()?, count()?);
@@ -78,12 +90,7 @@ impl Cache {
         let mut imports = Reader(rest.take(imports.checked_mul(4)?)?);
         let mut paths = Names::new(seeds);
         for module in 0..modules {
-            let stamp = Stamp {
-                size: rest.u64()?,
-                inode: rest.u64()?,
-                modified: rest.u64()? as i64,
-                changed: rest.u64()? as i64,
-            };
+            let stamp = rest.stamp()?;
             let error = u16::from_le_bytes(*rest.take(2)?.first_chunk()?);
             let mut length = || rest.u32().and_then(|length| usize::try_from(length).ok());
             let lengths = (length()?, length()?, length()?, length()?);
@@ -104,7 +111,7 @@ impl Cache {
             }
             part.end();
         }
-        rest.0.is_empty().then_some(Cache { part, paths })
+        rest.0.is_empty().then_some(Cache { part, groups, paths })
     }
 
     /// Number of the record of a module with this path.
@@ -124,7 +131,14 @@ impl Cache {
     }
 }
 
-/// The bytes of a cache file with the facts of these modules.
+fn add_stamp(out: &mut Vec<u8>, stamp: Stamp) {
+    for word in [stamp.size, stamp.inode, stamp.modified as u64, stamp.changed as u64] {
+        out.extend_from_slice(&word.to_le_bytes());
+    }
+}
+
+/// The bytes of a cache file with the facts of these modules. What is kept of the index files comes in later, by
+/// [`set_groups`].
 pub(super) fn write(found: &[Found], facts: &Facts, seeds: Seeds) -> Vec<u8> {
     let mut names = Names::new(seeds);
     // Numbers of the parts' names in `names`.
@@ -139,10 +153,7 @@ pub(super) fn write(found: &[Found], facts: &Facts, seeds: Seeds) -> Vec<u8> {
             continue;
         };
         count += 1;
-        let stamp = record.stamp;
-        for word in [stamp.size, stamp.inode, stamp.modified as u64, stamp.changed as u64] {
-            modules.extend_from_slice(&word.to_le_bytes());
-        }
+        add_stamp(&mut modules, record.stamp);
         modules.extend_from_slice(&record.error.map_or(0, Errno::raw).to_le_bytes());
         let (own_fields, own_exports, own_imports) =
             (part.info(record), part.exports(record), part.imports(record));
@@ -170,7 +181,7 @@ pub(super) fn write(found: &[Found], facts: &Facts, seeds: Seeds) -> Vec<u8> {
         64 + names.size() + names.len() * 4 + fields.len() + exports.len() + imports.len() + modules.len(),
     );
     out.extend_from_slice(&MAGIC);
-    out.extend_from_slice(&[0; 8]);
+    out.resize(HEADER, 0);
     let sizes = [names.len(), names.size(), fields.len(), exports.len() / 4, imports.len() / 4];
     sizes.iter().for_each(|size| out.extend_from_slice(&(*size as u32).to_le_bytes()));
     out.extend_from_slice(&count.to_le_bytes());
@@ -185,23 +196,48 @@ pub(super) fn write(found: &[Found], facts: &Facts, seeds: Seeds) -> Vec<u8> {
     for piece in [&ends, &fields, &exports, &imports, &modules] {
         out.extend_from_slice(piece);
     }
-    let sum = checksum(out.get(16..).unwrap_or(&[]));
-    if let Some(to) = out.get_mut(8..16) {
+    seal(&mut out);
+    out
+}
+
+/// Bytes before the counts.
+const HEADER: usize = {
+    let mut files = 0;
+    let mut group = 0;
+    while group < GROUPS.len() {
+        files += GROUPS[group].len();
+        group += 1;
+    }
+    16 + GROUPS.len() * 8 + files * 32
+};
+
+/// Puts in what is kept of the index files.
+pub(super) fn set_groups(cache: &mut [u8], groups: &[Group]) {
+    let mut bytes = Vec::new();
+    for group in groups {
+        bytes.extend_from_slice(&group.sum.to_le_bytes());
+        group.stamps.iter().for_each(|stamp| add_stamp(&mut bytes, *stamp));
+    }
+    if let Some(to) = cache.get_mut(16..HEADER)
+        && to.len() == bytes.len()
+    {
+        to.copy_from_slice(&bytes);
+        seal(cache);
+    }
+}
+
+fn seal(cache: &mut [u8]) {
+    let sum = checksum(cache.get(16..).unwrap_or(&[]));
+    if let Some(to) = cache.get_mut(8..16) {
         to.copy_from_slice(&sum.to_le_bytes());
     }
-    out
 }
 
 /// Tells damaged bytes from sound ones; not meant against those who forge them.
 fn checksum(bytes: &[u8]) -> u64 {
-    const FACTOR: u128 = 0x9e37_79b9_7f4a_7c15;
-    let step = |state: u64, word: u64| {
-        let product = u128::from(state ^ word).wrapping_mul(FACTOR);
-        ((product as u64) ^ ((product >> 64) as u64)).wrapping_add(word.rotate_left(32))
-    };
-    let (words, rest) = bytes.as_chunks::<8>();
-    let state = words.iter().fold(bytes.len() as u64, |state, word| step(state, u64::from_le_bytes(*word)));
-    rest.iter().fold(state, |state, byte| step(state, u64::from(*byte) + 1))
+    let mut sum = Sum::new();
+    sum.add(bytes);
+    sum.value()
 }
 
 struct Reader<'a>(&'a [u8]);
@@ -215,6 +251,15 @@ impl<'a> Reader<'a> {
 
     fn u32(&mut self) -> Option<u32> {
         self.take(4)?.first_chunk().map(|bytes| u32::from_le_bytes(*bytes))
+    }
+
+    fn stamp(&mut self) -> Option<Stamp> {
+        Some(Stamp {
+            size: self.u64()?,
+            inode: self.u64()?,
+            modified: self.u64()? as i64,
+            changed: self.u64()? as i64,
+        })
     }
 
     fn u64(&mut self) -> Option<u64> {
@@ -273,6 +318,17 @@ mod tests {
     }
 
     #[test]
+    fn what_is_kept_of_index_files_comes_in_later() {
+        let (found, facts, seeds) = sample();
+        let mut bytes = write(&found, &facts, seeds);
+        let stamp = Stamp { size: 9, inode: 8, modified: 7, changed: 6 };
+        let groups: Vec<Group> =
+            GROUPS.iter().map(|names| Group { sum: 5, stamps: vec![stamp; names.len()] }).collect();
+        set_groups(&mut bytes, &groups);
+        assert_eq!(Cache::parse(&bytes, seeds).unwrap().groups, groups);
+    }
+
+    #[test]
     fn a_damaged_cache_is_none() {
         let (found, facts, seeds) = sample();
         let bytes = write(&found, &facts, seeds);
@@ -289,7 +345,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn forged_contents_are_read_without_harm(edits in prop::collection::vec((16usize..300, any::<u8>()), 1..9)) {
+        fn forged_contents_are_read_without_harm(edits in prop::collection::vec((16usize..700, any::<u8>()), 1..9)) {
             let (found, facts, seeds) = sample();
             let mut bytes = write(&found, &facts, seeds);
             for (position, byte) in edits {

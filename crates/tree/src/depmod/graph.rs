@@ -201,6 +201,11 @@ impl Graph {
         self.ranks = ranks;
     }
 
+    /// Place of each module in the order of loading, from its end.
+    pub(super) fn ranks(&self) -> &[u32] {
+        &self.ranks
+    }
+
     /// All that a module needs, directly or through others; what has to be loaded first comes last.
     pub(super) fn all_needs<'a>(&self, module: usize, room: &'a mut Closure) -> &'a [u32] {
         room.marks.resize(self.ranks.len(), u32::MAX);
@@ -270,14 +275,17 @@ impl Graph {
         let mut users: Vec<Vec<u32>> = vec![Vec::new(); count];
         for module in (0..count as u32).filter(|module| is_left(*module)) {
             for &needed in self.needs(module as usize) {
-                if let (Some(open), Some(users)) = (open.get_mut(module as usize), users.get_mut(needed as usize)) {
+                if let (Some(open), Some(users)) =
+                    (open.get_mut(module as usize), users.get_mut(needed as usize))
+                {
                     *open += 1;
                     users.push(module);
                 }
             }
         }
-        let mut done: Vec<u32> =
-            (0..count as u32).filter(|module| is_left(*module) && open.get(*module as usize) == Some(&0)).collect();
+        let mut done: Vec<u32> = (0..count as u32)
+            .filter(|module| is_left(*module) && open.get(*module as usize) == Some(&0))
+            .collect();
         let mut next = 0;
         while let Some(&module) = done.get(next) {
             next += 1;
@@ -303,7 +311,8 @@ impl Graph {
             if let Some(told) = told.get_mut(module as usize) {
                 *told = true;
             }
-            let name = found.get(module as usize).map(|found| String::from_utf8_lossy(&found.name).into_owned());
+            let name =
+                found.get(module as usize).map(|found| String::from_utf8_lossy(&found.name).into_owned());
             names.extend(name);
             if way == 0 {
                 break;

@@ -29,6 +29,7 @@ use lkm_module::Errno;
 
 mod cache;
 mod check;
+mod digest;
 mod ere;
 mod graph;
 mod hash;
@@ -59,6 +60,7 @@ pub use store::StoreError;
 
 use crate::index::binary::BuildError;
 use cache::Cache;
+use digest::Group;
 use names::Seeds;
 use part::Wanted;
 use walk::Found;
@@ -90,7 +92,6 @@ impl Observer for () {}
 
 /// What is to be indexed, and how.
 #[derive(Clone, Debug)]
-#[non_exhaustive]
 pub struct Depmod {
     /// The directory of the modules, `/lib/modules/VERSION`.
     pub directory: PathBuf,
@@ -169,8 +170,30 @@ pub struct Indexes {
     pub modules: usize,
     /// Of how many nothing had to be read.
     pub cached: usize,
-    /// What is kept for next time.
-    cache: Option<Vec<u8>>,
+    groups: [GroupState; 4],
+    keep: Option<Keep>,
+}
+
+/// What is kept for next time.
+#[derive(Clone, Debug)]
+struct Keep {
+    /// The cache, in which the states of the index files are still to be put.
+    cache: Vec<u8>,
+    /// The facts in it are not those of last time.
+    changed: bool,
+    /// States of the index files that were kept last time.
+    groups: Vec<Group>,
+}
+
+/// What became of a group of index files.
+#[derive(Clone, Copy, Debug, Default)]
+struct GroupState {
+    /// Of what it is made.
+    sum: u64,
+    /// Its files are as they should be and were not made again.
+    stays: bool,
+    /// Nothing was to be said about it. Otherwise it is made again next time, for that to be said again.
+    silent: bool,
 }
 
 /// What [`Depmod::update`] did.
@@ -221,14 +244,34 @@ impl Depmod {
                     error => DepmodError::Store(error),
                 },
             )?;
-        let indexes = self.make_indexes(false, observer)?;
-        let mut files: Vec<(&str, &[u8])> =
+        let indexes = self.make_indexes(false, Some(&store), observer)?;
+        let files: Vec<(&str, &[u8])> =
             indexes.files.iter().map(|file| (file.name, file.bytes.as_slice())).collect();
-        if let Some(cache) = &indexes.cache {
-            files.push((CACHE_NAME, cache));
-        }
         let put = store.put(&files, self.durable, &mut |step| observer.step(step));
-        let written = put.map_err(DepmodError::Store)?;
+        let mut written = put.map_err(DepmodError::Store)?;
+        let first_stays = indexes.groups.first().is_some_and(|group| group.stays);
+        if let Some(Keep { mut cache, changed, groups: before }) = indexes.keep {
+            if changed && first_stays {
+                store.touch("modules.dep");
+            }
+            let states = indexes.groups.iter().zip(digest::GROUPS);
+            let groups: Vec<Group> = states
+                .map(|(state, names)| {
+                    let stamps = names.iter().map(|name| store.stamp(name).unwrap_or_default()).collect();
+                    Group { sum: if state.silent { state.sum } else { 0 }, stamps }
+                })
+                .collect();
+            if changed || groups != before {
+                cache::set_groups(&mut cache, &groups);
+                match store.put(&[(CACHE_NAME, &cache)], false, &mut |step| observer.step(step)) {
+                    Ok(count) => written += count,
+                    // The indexes are whole; only the next run takes longer.
+                    Err(error) => {
+                        observer.note(Note::CacheNotWritten(self.output().join(CACHE_NAME), error.errno()));
+                    }
+                }
+            }
+        }
         Ok(Summary { modules: indexes.modules, cached: indexes.cached, written })
     }
 
@@ -246,17 +289,17 @@ impl Depmod {
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
     pub fn indexes(&self, observer: &mut dyn Observer) -> Result<Indexes, DepmodError> {
-        self.make_indexes(false, observer)
+        self.make_indexes(false, None, observer)
     }
 
     /// Makes the text files only.
     pub fn texts(&self, observer: &mut dyn Observer) -> Result<Indexes, DepmodError> {
-        self.make_indexes(true, observer)
+        self.make_indexes(true, None, observer)
     }
 
     /// Tells whether the indexes are what they should be.
     pub fn check(&self, observer: &mut dyn Observer) -> Result<Check, DepmodError> {
-        let indexes = self.make_indexes(false, observer)?;
+        let indexes = self.make_indexes(false, None, observer)?;
         Ok(check::check(self.output(), &indexes.files))
     }
 
@@ -266,7 +309,13 @@ impl Depmod {
         quick::is_current(&self.directory, self.output(), &self.rules)
     }
 
-    fn make_indexes(&self, text_only: bool, observer: &mut dyn Observer) -> Result<Indexes, DepmodError> {
+    /// With a store, what is in it already and stays is not made again.
+    fn make_indexes(
+        &self,
+        text_only: bool,
+        store: Option<&store::Store>,
+        observer: &mut dyn Observer,
+    ) -> Result<Indexes, DepmodError> {
         let seeds = Seeds::random();
         let mut found = self.find(observer)?;
         let order = self.modules_order(observer);
@@ -276,6 +325,7 @@ impl Depmod {
         let use_cache = self.cache && !crcs;
         let cache = if use_cache { Cache::load(self.output(), seeds) } else { None };
         let known = cache.as_ref().map_or(0, Cache::len);
+        let kept = cache.as_ref().map_or_else(Vec::new, |cache| cache.groups.clone());
         let facts = scan::scan(
             &self.directory,
             &found,
@@ -306,16 +356,41 @@ impl Depmod {
             found: &found,
             facts: &facts,
             graph: &graph,
+            built_in: output::BuiltIn::read(&self.directory),
             duplicates: self.duplicates,
             text_only,
         };
+        let mut groups = [GroupState::default(); 4];
+        if use_cache {
+            let [list, fields] = &input.built_in;
+            let sums = digest::sums(&found, &facts, &graph, [&list.bytes, &fields.bytes]);
+            for (index, (state, sum)) in groups.iter_mut().zip(sums).enumerate() {
+                let (Some(names), Some(store)) = (digest::GROUPS.get(index), store) else { continue };
+                state.sum = sum;
+                state.stays = !self.duplicates
+                    && kept.get(index).is_some_and(|kept| {
+                        kept.sum == sum
+                            && kept
+                                .stamps
+                                .iter()
+                                .zip(*names)
+                                .all(|(stamp, name)| store.stamp(name) == Some(*stamp))
+                    });
+            }
+        }
         let threads = self.threads.is_none_or(|threads| threads.get() > 1) && found.len() > 500;
-        let files =
-            output::make(&input, threads, &mut |note| observer.note(note)).map_err(DepmodError::Build)?;
-        // A cache that says the same is left as it is.
+        let wanted = groups.map(|group| !group.stays);
+        let (files, silent) = output::make(&input, wanted, threads, &mut |note| observer.note(note))
+            .map_err(DepmodError::Build)?;
+        groups.iter_mut().zip(silent).for_each(|(group, silent)| group.silent = silent);
         let same = facts.cached == found.len() && known == found.len();
-        let cache = (use_cache && !same && !text_only).then(|| cache::write(&found, &facts, seeds));
-        Ok(Indexes { files, modules: found.len(), cached: facts.cached, cache })
+        let all_stays = same && groups.iter().all(|group| group.stays);
+        let keep = (use_cache && !text_only && !all_stays).then(|| Keep {
+            cache: cache::write(&found, &facts, seeds),
+            changed: !same,
+            groups: kept,
+        });
+        Ok(Indexes { files, modules: found.len(), cached: facts.cached, groups, keep })
     }
 
     fn path(&self, found: &Found) -> PathBuf {

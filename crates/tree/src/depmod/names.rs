@@ -3,6 +3,8 @@
 use std::hash::BuildHasher;
 use std::hash::RandomState;
 
+use crate::words::same;
+
 /// Numbers that nobody outside can know, so that no choice of names makes a table slow. One set for all tables of a run:
 /// they share hash values.
 #[derive(Clone, Copy, Debug)]
@@ -93,7 +95,7 @@ impl Names {
         loop {
             match self.table.get(place) {
                 Some(&number) if number != EMPTY => {
-                    if self.hash(number) == hash && self.get(number) == name {
+                    if self.hash(number) == hash && same(self.get(number), name) {
                         return place;
                     }
                 }

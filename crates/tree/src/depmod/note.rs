@@ -134,7 +134,7 @@ impl fmt::Display for Note {
                 write!(f, "failed to load symbols from {}: {}", path.display(), errno.text())
             }
             Note::SymbolVersion(path, line, text) => {
-                write!(f, "{}:{line} Invalid symbol version {text}: Success", path.display())
+                write!(f, "{}:{line} Invalid symbol version {text}", path.display())
             }
             Note::SystemMapLine(path, line, text) => {
                 write!(f, "{}:{line}: invalid line: {text}", path.display())

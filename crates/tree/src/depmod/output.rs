@@ -2,6 +2,8 @@
 
 use std::path::Path;
 
+use lkm_module::Errno;
+
 use super::graph::Closure;
 use super::graph::Graph;
 use super::graph::KERNEL;
@@ -14,6 +16,7 @@ use super::walk::Found;
 use crate::index::binary::BuildError;
 use crate::index::binary::IndexBuilder;
 use crate::name::underscores;
+use crate::words::Strings;
 
 /// One index file.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -37,6 +40,7 @@ pub(super) struct Input<'a> {
     pub(super) found: &'a [Found],
     pub(super) facts: &'a Facts,
     pub(super) graph: &'a Graph,
+    pub(super) built_in: [BuiltIn; 2],
     pub(super) duplicates: bool,
     /// Only the text files are wanted, and nothing that concerns others is told.
     pub(super) text_only: bool,
@@ -44,37 +48,68 @@ pub(super) struct Input<'a> {
 
 type Made = Result<(Vec<IndexFile>, Vec<Note>), BuildError>;
 
-/// Makes all files, in the order in which kmod writes them.
+/// Makes the wanted groups of files ([`GROUPS`](super::digest::GROUPS)), in the order in which kmod writes them. Gives
+/// with them whether nothing was to be said about each group.
 pub(super) fn make(
     input: &Input<'_>,
+    wanted: [bool; 4],
     threads: bool,
     note: &mut dyn FnMut(Note),
-) -> Result<Vec<IndexFile>, BuildError> {
+) -> Result<(Vec<IndexFile>, [bool; 4]), BuildError> {
     let tasks: [fn(&Input<'_>) -> Made; 4] = [dependencies, aliases, symbols, rest];
-    let made: Vec<Made> = if threads {
+    let run = |group: usize| -> Made {
+        match (wanted.get(group), tasks.get(group)) {
+            (Some(true), Some(task)) => task(input),
+            _ => Ok((Vec::new(), Vec::new())),
+        }
+    };
+    let made: [Made; 4] = if threads && wanted.iter().filter(|wanted| **wanted).count() > 1 {
         std::thread::scope(|scope| {
-            let other = std::thread::Builder::new().spawn_scoped(scope, || [aliases(input), rest(input)]);
-            let (dependencies, symbols) = (dependencies(input), symbols(input));
+            let other = std::thread::Builder::new().spawn_scoped(scope, || [run(1), run(3)]);
+            let (dependencies, symbols) = (run(0), run(2));
             let [aliases, rest] = match other.ok().and_then(|thread| thread.join().ok()) {
                 Some(made) => made,
-                None => [aliases(input), rest(input)],
+                None => [run(1), run(3)],
             };
-            vec![dependencies, aliases, symbols, rest]
+            [dependencies, aliases, symbols, rest]
         })
     } else {
-        tasks.map(|task| task(input)).into()
+        [run(0), run(1), run(2), run(3)]
     };
     let mut files = Vec::new();
-    for made in made {
+    let mut silent = [true; 4];
+    for (made, silent) in made.into_iter().zip(&mut silent) {
         let (made, notes) = made?;
+        *silent = notes.is_empty();
         notes.into_iter().for_each(&mut *note);
         files.extend(made);
     }
-    Ok(files)
+    Ok((files, silent))
 }
 
 fn text(name: &'static str, bytes: Vec<u8>) -> IndexFile {
     IndexFile { name, bytes }
+}
+
+/// A list that the kernel's build leaves.
+pub(super) struct BuiltIn {
+    name: &'static str,
+    pub(super) bytes: Vec<u8>,
+    error: Option<Errno>,
+}
+
+impl BuiltIn {
+    /// `modules.builtin` and `modules.builtin.modinfo`.
+    pub(super) fn read(root: &Path) -> [BuiltIn; 2] {
+        ["modules.builtin", "modules.builtin.modinfo"].map(|name| match std::fs::read(root.join(name)) {
+            Ok(bytes) => BuiltIn { name, bytes, error: None },
+            Err(error) => BuiltIn { name, bytes: Vec::new(), error: Some(errno_of(&error)) },
+        })
+    }
+
+    fn missing(&self, root: &Path) -> Option<Note> {
+        self.error.map(|errno| Note::Missing(self.name, root.to_owned(), errno))
+    }
 }
 
 impl Input<'_> {
@@ -138,18 +173,18 @@ fn not_ascii(alias: &[u8], module: &[u8]) -> Note {
     Note::NotAscii(String::from_utf8_lossy(alias).into_owned(), String::from_utf8_lossy(module).into_owned())
 }
 
-/// Each module with the values of one kind of field, in the order of the modules.
-fn for_each_field<'a>(input: &Input<'a>, key: &[u8], mut each: impl FnMut(usize, &'a Found, &'a [u8])) {
-    for (module, found) in input.found.iter().enumerate() {
-        let Some((part, record)) = input.facts.of(module) else { continue };
-        for field in part.info(record).split(|byte| *byte == 0) {
-            if let Some(value) = field.strip_prefix(key)
-                && let [] | [b'=', ..] = value
-            {
-                each(module, found, value.get(1..).unwrap_or(&[]));
-            }
-        }
+/// The value of a field if this is its key.
+fn value_of<'a>(field: &'a [u8], key: &[u8]) -> Option<&'a [u8]> {
+    match field.strip_prefix(key)? {
+        [] => Some(&[]),
+        [b'=', value @ ..] => Some(value),
+        _ => None,
     }
+}
+
+fn append(out: &mut Vec<u8>, parts: [&[u8]; 5]) {
+    out.reserve(parts.iter().map(|part| part.len()).sum());
+    parts.iter().for_each(|part| out.extend_from_slice(part));
 }
 
 fn aliases(input: &Input<'_>) -> Made {
@@ -157,37 +192,36 @@ fn aliases(input: &Input<'_>) -> Made {
     let mut soft = b"# Soft dependencies extracted from modules themselves.\n".to_vec();
     let mut weak = b"# Weak dependencies extracted from modules themselves.\n".to_vec();
     let mut index = input.index();
-    let (mut notes, mut result) = (Vec::new(), Ok(()));
+    let mut notes = Vec::new();
     let mut key = Vec::new();
-    let mut seen: std::collections::HashSet<(usize, Vec<u8>)> = std::collections::HashSet::new();
-    let line =
-        |out: &mut Vec<u8>, parts: [&[u8]; 5]| parts.iter().for_each(|part| out.extend_from_slice(part));
-    for_each_field(input, b"alias", |module, found, alias| {
-        line(&mut lines, [b"alias ", alias, b" ", &found.name, b"\n"]);
-        if index.is_none() {
-            return;
+    let mut seen = std::collections::HashSet::new();
+    let lossy = |text: &[u8]| String::from_utf8_lossy(text).into_owned();
+    for (module, found) in input.found.iter().enumerate() {
+        let Some((part, record)) = input.facts.of(module) else { continue };
+        seen.clear();
+        for field in Strings(part.info(record)) {
+            if let Some(alias) = value_of(field, b"alias") {
+                append(&mut lines, [b"alias ", alias, b" ", &found.name, b"\n"]);
+                if index.is_none() {
+                    continue;
+                }
+                if !underscores_into(alias, &mut key) {
+                    notes.push(Note::Bracket(lossy(alias)));
+                    continue;
+                }
+                if !insert(&mut index, &key, &found.name, module as u32)? {
+                    notes.push(not_ascii(alias, &found.name));
+                }
+                if input.duplicates && !seen.insert(key.clone()) {
+                    notes.push(Note::DuplicateAlias(lossy(&key), lossy(&found.name)));
+                }
+            } else if let Some(value) = value_of(field, b"softdep") {
+                append(&mut soft, [b"softdep ", &found.name, b" ", value, b"\n"]);
+            } else if let Some(value) = value_of(field, b"weakdep") {
+                append(&mut weak, [b"weakdep ", &found.name, b" ", value, b"\n"]);
+            }
         }
-        if !underscores_into(alias, &mut key) {
-            notes.push(Note::Bracket(String::from_utf8_lossy(alias).into_owned()));
-            return;
-        }
-        match insert(&mut index, &key, &found.name, module as u32) {
-            Ok(true) => {}
-            Ok(false) => notes.push(not_ascii(alias, &found.name)),
-            Err(error) => result = Err(error),
-        }
-        if input.duplicates && !seen.insert((module, key.clone())) {
-            let lossy = |text: &[u8]| String::from_utf8_lossy(text).into_owned();
-            notes.push(Note::DuplicateAlias(lossy(&key), lossy(&found.name)));
-        }
-    });
-    result?;
-    for_each_field(input, b"softdep", |_, found, value| {
-        line(&mut soft, [b"softdep ", &found.name, b" ", value, b"\n"]);
-    });
-    for_each_field(input, b"weakdep", |_, found, value| {
-        line(&mut weak, [b"weakdep ", &found.name, b" ", value, b"\n"]);
-    });
+    }
     let mut files = vec![text("modules.alias", lines)];
     binary(&mut files, "modules.alias.bin", index)?;
     files.extend([text("modules.softdep", soft), text("modules.weakdep", weak)]);
@@ -242,16 +276,11 @@ fn symbols(input: &Input<'_>) -> Made {
 fn rest(input: &Input<'_>) -> Made {
     let (mut files, mut notes) = (Vec::new(), Vec::new());
     if !input.text_only {
-        let read = |name: &'static str, notes: &mut Vec<Note>| {
-            std::fs::read(input.root.join(name)).unwrap_or_else(|error| {
-                notes.push(Note::Missing(name, input.root.to_owned(), errno_of(&error)));
-                Vec::new()
-            })
-        };
-        let list = read("modules.builtin", &mut notes);
-        binary(&mut files, "modules.builtin.bin", Some(builtin(&list, &mut notes)?))?;
-        let fields = read("modules.builtin.modinfo", &mut notes);
-        binary(&mut files, "modules.builtin.alias.bin", Some(builtin_aliases(&fields, &mut notes)?))?;
+        let [list, fields] = &input.built_in;
+        notes.extend(list.missing(input.root));
+        binary(&mut files, "modules.builtin.bin", Some(builtin(&list.bytes, &mut notes)?))?;
+        notes.extend(fields.missing(input.root));
+        binary(&mut files, "modules.builtin.alias.bin", Some(builtin_aliases(&fields.bytes, &mut notes)?))?;
     }
     files.push(text("modules.devname", device_nodes(input, &mut notes)));
     Ok((files, notes))
@@ -294,7 +323,7 @@ fn device_nodes(input: &Input<'_>, notes: &mut Vec<Note>) -> Vec<u8> {
     for (module, found) in input.found.iter().enumerate() {
         let Some((part, record)) = input.facts.of(module) else { continue };
         let (mut name, mut number) = (None, None);
-        for field in part.info(record).split(|byte| *byte == 0) {
+        for field in Strings(part.info(record)) {
             let Some(alias) = field.strip_prefix(b"alias=") else { continue };
             if let Some(node) = alias.strip_prefix(b"devname:") {
                 name = Some(node);

@@ -13,6 +13,7 @@ use super::sections::Span;
 use super::sections::errno_of;
 use super::stamp::Stamp;
 use crate::file::LIMIT;
+use crate::words::Strings;
 
 /// In an import: the module does without the symbol if there is none.
 pub(super) const WEAK: u32 = 1 << 31;
@@ -209,7 +210,7 @@ impl Part {
             }
         }
         if self.exports.len() == before {
-            for name in ksymtab_strings.split(|byte| *byte == 0).filter(|name| !name.is_empty()) {
+            for name in Strings(ksymtab_strings) {
                 let (name, hash) = self.names.seeds.string(name);
                 let number = self.names.intern(name, hash);
                 self.exports.push(number);
@@ -229,15 +230,14 @@ impl Part {
 
     /// Keeps the fields that an index is made of.
     fn gather_info(&mut self, modinfo: &[u8]) {
-        let mut rest = modinfo;
-        while !rest.is_empty() {
-            let length = rest.iter().position(|byte| *byte == 0).unwrap_or(rest.len());
-            let (field, after) = rest.split_at(length);
-            rest = after.get(1..).unwrap_or(&[]);
+        for field in Strings(modinfo) {
             let is = |key: &[u8]| {
                 field.strip_prefix(key).is_some_and(|value| matches!(value.first(), None | Some(b'=')))
             };
-            if is(b"alias") || is(b"softdep") || is(b"weakdep") {
+            // Most other fields are told apart by their first letter.
+            if matches!(field.first(), Some(b'a' | b's' | b'w'))
+                && (is(b"alias") || is(b"softdep") || is(b"weakdep"))
+            {
                 self.info.extend_from_slice(field);
                 self.info.push(0);
             }

@@ -1,5 +1,7 @@
 //! `depmod.d`: which of several modules of one name counts, and where else modules are looked for.
 
+use std::ffi::OsStr;
+use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 use std::path::PathBuf;
 
@@ -97,16 +99,11 @@ impl Rules {
                     }
                     _ => false,
                 },
+                // kmod takes one directory of a line, whatever its manual says.
                 b"external" => match (words.next(), words.next()) {
-                    (Some(pattern), Some(first)) => {
+                    (Some(pattern), Some(directory)) => {
                         if is_for(pattern, release) {
-                            let path = |word: &[u8]| {
-                                PathBuf::from(<std::ffi::OsStr as std::os::unix::ffi::OsStrExt>::from_bytes(
-                                    word,
-                                ))
-                            };
-                            self.external.push(path(first));
-                            self.external.extend(words.map(path));
+                            self.external.push(PathBuf::from(OsStr::from_bytes(directory)));
                         } else {
                             let (path, pattern) = (path.to_owned(), lossy(pattern));
                             note(Note::OtherKernel(path, number, "external directory", pattern));
@@ -236,7 +233,7 @@ mod tests {
     #[test]
     fn lines_that_say_nothing_are_noted() {
         let (rules, notes) = rules(
-            "# comment\n\noverride m\nbogus\ninclude x\nexternal ^5 /a\nexternal 6 /b /c\nexclude this that\nexternal *\n",
+            "# comment\n\noverride m\nbogus\ninclude x\nexternal ^5 /a\nexternal 6 /b /x\nexternal 6 /c\nexclude this that\nexternal *\n",
         );
         assert_eq!(
             notes,
@@ -245,7 +242,7 @@ mod tests {
                 "x.conf:4: ignoring bad line starting with 'bogus'",
                 "x.conf:5: command include is deprecated and not parsed anymore",
                 "x.conf:6: external directory did not match ^5",
-                "x.conf:9: ignoring bad line starting with 'external'",
+                "x.conf:10: ignoring bad line starting with 'external'",
             ]
         );
         assert_eq!(rules.external().collect::<Vec<_>>(), [Path::new("/c"), Path::new("/b")]);

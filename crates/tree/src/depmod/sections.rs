@@ -6,6 +6,8 @@ use std::os::unix::fs::FileExt;
 
 use lkm_module::Errno;
 
+use crate::words;
+
 const COUNT: usize = 7;
 
 /// Sections that are looked for, by the place they have in [`Sections::found`].
@@ -246,9 +248,8 @@ impl Sections {
         let mut found = [None; COUNT];
         for (span, name) in all.iter().zip(&name_offsets).skip(1) {
             let name = strings.get(*name as usize..).unwrap_or(&[]);
-            let wanted = NAMES
-                .iter()
-                .position(|wanted| name.strip_prefix(*wanted).is_some_and(|rest| rest.first() == Some(&0)));
+            let name = name.get(..words::nul(name).unwrap_or(0)).unwrap_or(&[]);
+            let wanted = NAMES.iter().position(|wanted| words::same(wanted, name));
             if let Some(place) = wanted.and_then(|index| found.get_mut(index))
                 && place.is_none()
                 && fits(*span, size)

@@ -25,6 +25,7 @@ use rustix::fs::Mode;
 use rustix::fs::OFlags;
 
 use super::note::Note;
+use super::stamp::Stamp;
 
 /// Order of the renames.
 const ORDER: [&str; 12] = [
@@ -227,12 +228,26 @@ impl Store {
         while !rest.is_empty() {
             let room = buffer.len().min(rest.len());
             let Some(piece) = buffer.get_mut(..room) else { return false };
-            if file.read_exact(piece).is_err() || !rest.starts_with(piece) {
+            if file.read_exact(piece).is_err() || !crate::words::same(piece, rest.get(..room).unwrap_or(&[]))
+            {
                 return false;
             }
             rest = rest.get(room..).unwrap_or(&[]);
         }
         true
+    }
+
+    /// State of a file; none for what is not there or not a file.
+    pub(super) fn stamp(&self, name: &str) -> Option<Stamp> {
+        let stat = rustix::fs::statat(&self.directory, name, AtFlags::SYMLINK_NOFOLLOW).ok()?;
+        (FileType::from_raw_mode(stat.st_mode) == FileType::RegularFile).then(|| Stamp::of(&stat))
+    }
+
+    /// Gives a file that stays as it is the time of now.
+    pub(super) fn touch(&self, name: &str) -> bool {
+        let now = rustix::fs::Timespec { tv_sec: 0, tv_nsec: rustix::fs::UTIME_NOW };
+        let times = rustix::fs::Timestamps { last_access: now, last_modification: now };
+        rustix::fs::utimensat(&self.directory, name, &times, AtFlags::SYMLINK_NOFOLLOW).is_ok()
     }
 
     /// Removes what processes that were killed have left.

@@ -2,5 +2,6 @@
 //! does that.
 
 mod config;
+mod depmod;
 mod indexes;
 mod support;

@@ -8,6 +8,7 @@ use super::OFFSET;
 use super::PREFIX;
 use super::VALUES;
 use super::VERSION;
+use crate::words;
 
 /// Why an index cannot be made.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -71,10 +72,10 @@ impl IndexBuilder {
     /// Adds one value of a key; a key may have several, and the same one twice. Values of one key are written by
     /// priority and, if that is equal, the last one inserted first.
     pub fn insert(&mut self, key: &[u8], value: &[u8], priority: u32) -> Result<(), BuildError> {
-        if key.iter().any(|byte| !(1..128).contains(byte)) {
+        if !words::is_plain(key) {
             return Err(BuildError::Key(key.to_vec()));
         }
-        if value.contains(&0) {
+        if words::nul(value).is_some() {
             return Err(BuildError::Value(value.to_vec()));
         }
         let start = self.texts.len();
@@ -94,7 +95,7 @@ impl IndexBuilder {
         let mut entries = std::mem::take(&mut self.entries);
         // Insertion order is that of the places in `texts`; the latest comes first.
         entries.reverse();
-        entries.sort_by(|a, b| self.key(a).cmp(self.key(b)).then(a.priority.cmp(&b.priority)));
+        entries.sort_by(|a, b| words::compare(self.key(a), self.key(b)).then(a.priority.cmp(&b.priority)));
 
         let mut out = Vec::with_capacity(self.texts.len());
         out.extend_from_slice(&MAGIC.to_be_bytes());
@@ -109,10 +110,11 @@ impl IndexBuilder {
         let mut position = 0;
         while let Some(entry) = entries.get(position) {
             let key = self.key(entry);
-            let same = entries[position..].iter().take_while(|other| self.key(other) == key).count();
+            let same =
+                entries[position..].iter().take_while(|other| words::same(self.key(other), key)).count();
             let values = position..position + same;
             position = values.end;
-            let common = last.iter().zip(key).take_while(|(a, b)| a == b).count();
+            let common = words::common(last, key);
             self.leave(&mut way, &mut top, last, common, &entries, &mut out)?;
             if key.is_empty() {
                 top.values = values;
