@@ -3,6 +3,7 @@
 
 mod bench;
 mod demo;
+mod depmod;
 mod error;
 mod fixtures;
 mod licences;
