@@ -22,11 +22,14 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use crate::fnmatch::fnmatch;
+use crate::name::make_underscores;
 
+mod bytes;
 mod command_line;
 pub(crate) mod files;
 pub(crate) mod lines;
 
+pub use bytes::Bytes;
 pub use files::DIRECTORIES;
 
 /// Where a line comes from.
@@ -51,9 +54,9 @@ impl fmt::Display for Origin {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Alias {
     /// A shell pattern.
-    pub pattern: Vec<u8>,
+    pub pattern: Bytes,
     /// The name it stands for, which may be an alias itself.
-    pub module: Vec<u8>,
+    pub module: Bytes,
     /// Where it was said.
     pub origin: Origin,
 }
@@ -62,16 +65,17 @@ pub struct Alias {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Options {
     /// The module, or the alias it was asked for by.
-    pub module: Vec<u8>,
+    pub module: Bytes,
     /// The parameters as they were written, a blank for every tab.
-    pub options: Vec<u8>,
+    pub options: Bytes,
     /// Where it was said.
     pub origin: Origin,
 }
 
 impl Options {
-    fn new(module: Vec<u8>, mut options: Vec<u8>, origin: Origin) -> Options {
-        options.iter_mut().filter(|byte| **byte == b'\t').for_each(|byte| *byte = b' ');
+    fn new(module: Bytes, options: &[u8], origin: Origin) -> Options {
+        let mut options = Bytes::from(options);
+        options.as_mut_slice().iter_mut().filter(|byte| **byte == b'\t').for_each(|byte| *byte = b' ');
         Options { module, options, origin }
     }
 }
@@ -80,9 +84,9 @@ impl Options {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Command {
     /// A shell pattern for the module's name.
-    pub pattern: Vec<u8>,
+    pub pattern: Bytes,
     /// What the shell runs instead of the load or removal. `$CMDLINE_OPTS` in it stands for the parameters.
-    pub command: Vec<u8>,
+    pub command: Bytes,
     /// Where it was said.
     pub origin: Origin,
 }
@@ -91,7 +95,7 @@ pub struct Command {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Blacklist {
     /// The module.
-    pub module: Vec<u8>,
+    pub module: Bytes,
     /// Where it was said.
     pub origin: Origin,
 }
@@ -102,7 +106,7 @@ pub struct Blacklist {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Deny {
     /// A shell pattern for the module's name.
-    pub pattern: Vec<u8>,
+    pub pattern: Bytes,
     /// Where it was said.
     pub origin: Origin,
 }
@@ -111,11 +115,11 @@ pub struct Deny {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SoftDependency {
     /// A shell pattern for the module's name.
-    pub pattern: Vec<u8>,
+    pub pattern: Bytes,
     /// Where it was said.
     pub origin: Origin,
     /// What follows the pattern.
-    text: Vec<u8>,
+    text: Bytes,
 }
 
 impl SoftDependency {
@@ -146,11 +150,11 @@ impl SoftDependency {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct WeakDependency {
     /// A shell pattern for the module's name.
-    pub pattern: Vec<u8>,
+    pub pattern: Bytes,
     /// Where it was said.
     pub origin: Origin,
     /// What follows the pattern.
-    text: Vec<u8>,
+    text: Bytes,
 }
 
 impl WeakDependency {
@@ -166,6 +170,12 @@ fn matches(pattern: &[u8], name: &[u8]) -> bool {
         (Some(b'*' | b'?' | b'[' | b'\\'), _) => fnmatch(pattern, name),
         (first, other) => first == other && fnmatch(pattern, name),
     }
+}
+
+/// A name in the form in which names are compared; `None` if its brackets do not pair.
+fn named(name: &[u8]) -> Option<Bytes> {
+    let mut kept = Bytes::from(name);
+    make_underscores(kept.as_mut_slice()).then_some(kept)
 }
 
 fn words(text: &[u8]) -> impl Iterator<Item = &[u8]> {
@@ -290,7 +300,7 @@ impl Config {
 
     /// The `options` lines for exactly this name, all of which count.
     pub fn options_of<'a>(&'a self, name: &[u8]) -> impl Iterator<Item = &'a Options> {
-        self.options.iter().filter(move |line| line.module == name)
+        self.options.iter().filter(move |line| *line.module == *name)
     }
 
     /// The `install` line that counts for a module: the first one that matches. For a name that is in no index kmod
@@ -306,7 +316,7 @@ impl Config {
 
     /// The line that blacklists a module.
     pub fn blacklisted(&self, name: &[u8]) -> Option<&Blacklist> {
-        self.blacklist.iter().find(|line| line.module == name)
+        self.blacklist.iter().find(|line| *line.module == *name)
     }
 
     /// The line that denies a module: the first one that matches.

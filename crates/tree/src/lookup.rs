@@ -220,7 +220,7 @@ impl Modules {
     pub fn options(&self, name: &[u8], alias: Option<&[u8]>) -> Vec<u8> {
         let mut all = Vec::new();
         for line in &self.config.options {
-            if line.options.is_empty() || line.module != name && Some(line.module.as_slice()) != alias {
+            if line.options.is_empty() || *line.module != *name && Some(line.module.as_slice()) != alias {
                 continue;
             }
             if !all.is_empty() {

@@ -14,17 +14,22 @@
 /// assert_eq!(underscores(b"a[b"), None);
 /// ```
 pub fn underscores(name: &[u8]) -> Option<Vec<u8>> {
-    let mut inside = false;
     let mut result = name.to_vec();
-    for byte in &mut result {
+    make_underscores(&mut result).then_some(result)
+}
+
+/// [`underscores`] where the name is; false if the brackets do not pair.
+pub(crate) fn make_underscores(name: &mut [u8]) -> bool {
+    let mut inside = false;
+    for byte in name {
         match (inside, *byte) {
             (true, b']') => inside = false,
             (true, _) => {}
             (false, b'[') => inside = true,
-            (false, b']') => return None,
+            (false, b']') => return false,
             (false, b'-') => *byte = b'_',
             (false, _) => {}
         }
     }
-    (!inside).then_some(result)
+    !inside
 }

@@ -1,6 +1,7 @@
 //! Loading.
 
 use std::ffi::OsStr;
+use std::mem::ManuallyDrop;
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 
@@ -120,16 +121,17 @@ impl Session<'_, '_> {
             return Ok(());
         }
         let named = if self.request.ignore_commands { Named::Alone } else { Named::WithCommands };
-        let plan = self.modules.plan(found, named).map_err(Failure::Plan)?;
+        // As with the modules, what would be given back is not needed again.
+        let plan = ManuallyDrop::new(self.modules.plan(found, named).map_err(Failure::Plan)?);
         self.refuse_denied(&plan)?;
-        for step in plan.steps {
-            let required = step.required;
-            let is_named = step.is_named;
+        for step in &plan.steps {
             match self.take(step, options, &plan.problem) {
                 Ok(()) => {}
-                Err(Failure::Loaded) if is_named && self.request.first_time => return Err(Failure::Loaded),
+                Err(Failure::Loaded) if step.is_named && self.request.first_time => {
+                    return Err(Failure::Loaded);
+                }
                 Err(Failure::Loaded) => {}
-                Err(_) if !required => {}
+                Err(_) if !step.required => {}
                 Err(failure) => return Err(failure),
             }
         }
@@ -147,19 +149,19 @@ impl Session<'_, '_> {
     }
 
     /// One step of a load.
-    fn take(&mut self, step: Step, extra: &[u8], problem: &Option<LookupError>) -> Result<(), Failure> {
+    fn take(&mut self, step: &Step, extra: &[u8], problem: &Option<LookupError>) -> Result<(), Failure> {
         let state = if self.request.show_depends { State::Absent } else { self.state(&step.name) };
         if state.is_in_kernel() {
             return Err(Failure::Loaded);
         }
         if step.denied.is_some() {
-            return Err(Failure::Denied(Box::new(step)));
+            return Err(Failure::Denied(Box::new(step.clone())));
         }
         let extra = if step.is_named { extra } else { b"" };
         let blank: &[u8] = if step.options.is_empty() { b"" } else { b" " };
         let options = [&step.options, blank, extra].concat();
         if self.request.show {
-            self.show(&step, &options);
+            self.show(step, &options);
         }
         if self.request.dry_run {
             return Ok(());
@@ -173,13 +175,13 @@ impl Session<'_, '_> {
         }
         let Some(path) = &step.path else {
             self.context.error(&[b"could not find module by name='", &step.name, b"'"]);
-            return Err(Failure::NoFile(problem.clone().unwrap_or(LookupError::Unknown(step.name))));
+            return Err(Failure::NoFile(problem.clone().unwrap_or(LookupError::Unknown(step.name.clone()))));
         };
         let log = self.context.log_mark();
         match insert(self.context, path.as_os_str(), &options, self.request.flags.0) {
             Ok(()) => Ok(()),
             Err(Errno::EEXIST) => Err(Failure::Loaded),
-            Err(errno) => Err(Failure::Refused { step: Box::new(step), options, errno, log }),
+            Err(errno) => Err(Failure::Refused { step: Box::new(step.clone()), options, errno, log }),
         }
     }
 

@@ -1,5 +1,6 @@
 //! Unloading.
 
+use std::collections::BTreeSet;
 use std::ffi::CString;
 use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
@@ -8,6 +9,7 @@ use std::time::Instant;
 
 use lkm_module::Errno;
 use lkm_syscall::DeleteFlags;
+use lkm_tree::config::Command;
 use lkm_tree::lookup::Found;
 use lkm_tree::lookup::Rules;
 
@@ -25,6 +27,8 @@ const LIMIT: usize = 10_000;
 struct Removal {
     /// Modules that are being dealt with, each for the sake of the one before: soft dependencies may go in a circle.
     open: Vec<Vec<u8>>,
+    /// Modules that are gone, or would be if it were not only shown.
+    gone: BTreeSet<Vec<u8>>,
     /// Modules that were looked at.
     count: usize,
 }
@@ -63,7 +67,8 @@ impl Session<'_, '_> {
         removal: &mut Removal,
     ) -> Result<bool, Fatal> {
         removal.count += 1;
-        if removal.count > LIMIT || removal.open.iter().any(|open| open == name) {
+        let seen = removal.open.iter().any(|open| open == name) || removal.gone.contains(name);
+        if removal.count > LIMIT || seen {
             return Ok(true);
         }
         removal.open.push(name.to_vec());
@@ -101,46 +106,64 @@ impl Session<'_, '_> {
             let mut users = self.context.kernel.holders(name).unwrap_or_default();
             users.reverse();
             // kmod gives up at a holder that is held itself.
-            let holders = self.modules.rules() != Rules::KMOD;
             for user in users {
-                if !self.remove_one(&user, holders, true, removal)? {
+                if !self.remove_one(&user, !self.follows_kmod(), true, removal)? {
                     return Ok(false);
                 }
             }
         }
-        if asks_kernel
-            && self.request.wait.is_none()
-            && references(self.context, name).is_some_and(|count| count > 0)
-        {
-            return self.give_up(&[b"Module ", name, b" is in use."]);
-        }
-        let gone = match &command {
-            Some(line) => {
-                if self.request.show {
-                    let command = super::shell::with_parameters(&line.command, b"");
-                    self.context.print(&[b"remove ", &command[..], b"\n"].concat());
-                }
-                if !self.request.dry_run && !self.run_command("remove", name, line, b"")? {
-                    return Ok(false);
-                }
-                true
-            }
-            None => self.delete(name)?,
-        };
-        if !gone {
+        // The last holder may have taken it along, as something that nobody needed any more.
+        if !removal.gone.contains(name) && !self.remove_itself(name, command.as_ref(), holders)? {
             return Ok(false);
         }
+        self.note_gone(name, removal);
         let needed =
             if command.is_some() { Vec::new() } else { self.modules.dependencies(name).unwrap_or_default() };
         for dependency in needed {
-            if references(self.context, &dependency.name) == Some(0) {
-                self.delete(&dependency.name)?;
+            let name = &dependency.name;
+            let unused = references(self.context, name) == Some(0) && !removal.gone.contains(name);
+            if unused && self.delete(name)? {
+                self.note_gone(name, removal);
             }
         }
         for found in before.iter().rev() {
             self.remove_one(&found.name, false, true, removal)?;
         }
         Ok(true)
+    }
+
+    /// The module itself, by its command or by the kernel.
+    fn remove_itself(
+        &mut self,
+        name: &[u8],
+        command: Option<&Command>,
+        holders: bool,
+    ) -> Result<bool, Fatal> {
+        if let Some(line) = command {
+            if self.request.show {
+                let command = super::shell::with_parameters(&line.command, b"");
+                self.context.print(&[b"remove ", &command[..], b"\n"].concat());
+            }
+            return Ok(self.request.dry_run || self.run_command("remove", name, line, b"")?);
+        }
+        // Where holders are only said to be removed, the kernel still counts them.
+        let counts = !(self.request.dry_run && holders && !self.follows_kmod());
+        let asks_kernel = counts && !self.request.show_depends && self.request.wait.is_none();
+        if asks_kernel && references(self.context, name).is_some_and(|count| count > 0) {
+            return self.give_up(&[b"Module ", name, b" is in use."]);
+        }
+        self.delete(name)
+    }
+
+    fn follows_kmod(&self) -> bool {
+        self.modules.rules() == Rules::KMOD
+    }
+
+    /// kmod does not know what it did before.
+    fn note_gone(&self, name: &[u8], removal: &mut Removal) {
+        if !self.follows_kmod() {
+            removal.gone.insert(name.to_vec());
+        }
     }
 
     fn soft(&self, name: &[u8]) -> (Vec<Found>, Vec<Found>) {

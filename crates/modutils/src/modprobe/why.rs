@@ -1,5 +1,6 @@
 //! `--why`: which line of the configuration and which index decide about a name.
 
+use std::collections::BTreeSet;
 use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
 
@@ -130,7 +131,7 @@ impl Session<'_, '_> {
             rows.push(("deny", line.origin.to_string()));
         }
         let by_name = found.alias.is_none();
-        for line in config.blacklist.iter().filter(|line| line.module == *name) {
+        for line in config.blacklist.iter().filter(|line| *line.module == **name) {
             let counts = if by_name && !self.request.use_blacklist {
                 "; it counts for aliases and not for the name, unless --use-blacklist is given"
             } else {
@@ -144,7 +145,7 @@ impl Session<'_, '_> {
             }
         }
         for line in &config.options {
-            if line.module == *name || found.alias.as_deref() == Some(&line.module) {
+            if *line.module == **name || found.alias.as_deref() == Some(&line.module) {
                 rows.push(("options", said(&line.options, &line.origin, true)));
             }
         }
@@ -183,7 +184,10 @@ impl Session<'_, '_> {
         }
         let Some(plan) = plan else { return (false, "its load would never end".to_owned(), none) };
         let absent = |step: &&Step| !State::of(self.context, &self.modules, &step.name).is_in_kernel();
-        let steps: Vec<&Step> = plan.steps.iter().filter(absent).collect();
+        let mut steps: Vec<&Step> = plan.steps.iter().filter(absent).collect();
+        // What comes up again is there by then.
+        let mut seen = BTreeSet::new();
+        steps.retain(|step| seen.insert(&step.name));
         let denied = steps.iter().find(|step| step.required && step.denied.is_some());
         if let Some((step, line)) = denied.and_then(|step| Some((step, step.denied.as_ref()?))) {
             let verdict = if step.is_named {
@@ -233,7 +237,7 @@ fn state_text(state: State) -> &'static str {
         State::Absent => "not loaded",
         State::Builtin => "built in",
         State::Live => "loaded",
-        State::Between => "being loaded or unloaded",
+        State::Between => "being loaded or unloaded, or part of the running kernel",
     }
 }
 

@@ -5,7 +5,7 @@ use super::Config;
 use super::Options;
 use super::Origin;
 use super::Problem;
-use crate::name::underscores;
+use super::named;
 
 /// What is being read.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -23,7 +23,12 @@ pub(super) fn add(config: &mut Config, text: &[u8]) {
     let mut quoted = false;
     let mut item = Item::at(0);
     // Past the end there is a blank, as it were, which ends the last item.
-    for (position, byte) in text.iter().copied().chain([b' ']).enumerate() {
+    for position in 0..=text.len() {
+        let byte = text.get(position).copied().unwrap_or(b' ');
+        // Most bytes are parts of words.
+        if !matches!(byte, b'"' | b' ' | b'\t'..=b'\r' | b'.' | b'=') {
+            continue;
+        }
         match byte {
             b'"' => {
                 quoted = !quoted;
@@ -79,24 +84,28 @@ fn add_item(config: &mut Config, text: &[u8], item: &Item, end: usize) {
     let module = part(item.start, item.dot);
     let parameter = part(item.dot + 1, item.equals.unwrap_or(end));
     let quote: &[u8] = if item.quote { b"\"" } else { b"" };
-    let value = item.equals.map(|equals| [quote, part(equals + 1, end)].concat());
+    let value = item.equals.map(|equals| part(equals + 1, end));
     let origin = Origin::KernelCommandLine;
-    if let (b"modprobe", b"blacklist", Some(value)) = (module, parameter, &value) {
-        for name in value.split(|byte| *byte == b',').filter(|name| !name.is_empty()) {
+    if let (b"modprobe", b"blacklist", Some(value)) = (module, parameter, value) {
+        for name in [quote, value].concat().split(|byte| *byte == b',').filter(|name| !name.is_empty()) {
             // What cannot be a name matches none either.
-            let module = underscores(name).unwrap_or_else(|| name.to_vec());
+            let module = named(name).unwrap_or_else(|| name.into());
             config.blacklist.push(Blacklist { module, origin: origin.clone() });
         }
         return;
     }
-    let Some(module) = underscores(module) else {
+    let Some(name) = named(module) else {
         config.problems.push(Problem::BadModule(module.to_vec()));
         return;
     };
-    let mut options = parameter.to_vec();
-    if let Some(value) = value {
-        options.push(b'=');
-        options.extend_from_slice(&value);
-    }
-    config.options.push(Options::new(module, options, origin));
+    // Without a quote to move, it is as it stands there.
+    let moved;
+    let options = match value {
+        Some(value) if item.quote => {
+            moved = [parameter, b"=", quote, value].concat();
+            &moved
+        }
+        _ => part(item.dot + 1, end),
+    };
+    config.options.push(Options::new(name, options, origin));
 }

@@ -4,6 +4,7 @@ use std::borrow::Cow;
 
 use super::Alias;
 use super::Blacklist;
+use super::Bytes;
 use super::Command;
 use super::Config;
 use super::Deny;
@@ -12,18 +13,20 @@ use super::Origin;
 use super::Problem;
 use super::SoftDependency;
 use super::WeakDependency;
-use crate::name::underscores;
+use super::named;
 
 /// Lines with their numbers. A `\` at the end of a line joins it with the next, before any other character it stands
 /// for that character: to write one it takes two.
 pub(crate) struct Lines<'a> {
     rest: &'a [u8],
     number: usize,
+    /// There are `\` or zero bytes in it.
+    has_special: bool,
 }
 
 impl<'a> Lines<'a> {
     pub(crate) fn new(text: &'a [u8]) -> Lines<'a> {
-        Lines { rest: text, number: 0 }
+        Lines { rest: text, number: 0, has_special: text.contains(&b'\\') || text.contains(&0) }
     }
 }
 
@@ -35,20 +38,29 @@ impl<'a> Iterator for Lines<'a> {
             return None;
         }
         self.number += 1;
-        let special = |byte: &u8| matches!(byte, b'\n' | b'\\' | 0);
-        let end = self.rest.iter().position(special).unwrap_or(self.rest.len());
-        match self.rest.split_at_checked(end)? {
-            (line, [b'\n', rest @ ..]) => {
-                self.rest = rest;
-                Some((self.number, Cow::Borrowed(line)))
-            }
-            (line, []) => {
-                self.rest = &[];
-                Some((self.number, Cow::Borrowed(line)))
-            }
-            _ => Some(self.unescaped()),
+        let end = find(self.rest, b'\n').unwrap_or(self.rest.len());
+        let (line, rest) = self.rest.split_at_checked(end)?;
+        if self.has_special && line.iter().any(|byte| matches!(byte, b'\\' | 0)) {
+            return Some(self.unescaped());
         }
+        self.rest = rest.get(1..).unwrap_or_default();
+        Some((self.number, Cow::Borrowed(line)))
     }
+}
+
+/// Where a byte is first; eight at a time, for most of a configuration is comments.
+fn find(bytes: &[u8], wanted: u8) -> Option<usize> {
+    const ONES: u64 = u64::MAX / 255;
+    let pattern = ONES * u64::from(wanted);
+    let (words, _) = bytes.as_chunks::<8>();
+    let without = |word: &&[u8; 8]| {
+        // A zero byte borrows from its highest bit, where it had none itself.
+        let difference = u64::from_ne_bytes(**word) ^ pattern;
+        difference.wrapping_sub(ONES) & !difference & (ONES << 7) == 0
+    };
+    let start = words.iter().take_while(without).count() * 8;
+    let rest = bytes.get(start..)?;
+    rest.iter().position(|byte| *byte == wanted).map(|at| start + at)
 }
 
 impl<'a> Lines<'a> {
@@ -106,16 +118,19 @@ pub(super) fn add(config: &mut Config, origin: Origin, line: &[u8]) {
 /// `None` if the line is not understood.
 fn add_statement(config: &mut Config, origin: &Origin, keyword: &[u8], mut rest: &[u8]) -> Option<()> {
     let origin = origin.clone();
-    let name = word(&mut rest).and_then(underscores)?;
-    let tail = || (!rest.is_empty()).then(|| rest.to_vec());
+    let name = word(&mut rest).and_then(named)?;
+    let tail = || (!rest.is_empty()).then(|| Bytes::from(rest));
     match keyword {
         b"alias" => {
-            let module = word(&mut rest).and_then(underscores)?;
+            let module = word(&mut rest).and_then(named)?;
             config.aliases.push(Alias { pattern: name, module, origin });
         }
         b"blacklist" => config.blacklist.push(Blacklist { module: name, origin }),
         b"deny" => config.deny.push(Deny { pattern: name, origin }),
-        b"options" => config.options.push(Options::new(name, tail()?, origin)),
+        b"options" => {
+            tail()?;
+            config.options.push(Options::new(name, rest, origin));
+        }
         b"install" => config.install.push(Command { pattern: name, command: tail()?, origin }),
         b"remove" => config.remove.push(Command { pattern: name, command: tail()?, origin }),
         b"softdep" => {

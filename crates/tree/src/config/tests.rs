@@ -42,16 +42,20 @@ fn every_statement_says_where_it_stands() {
     let at = |line| Origin::File(Path::new("f.conf").into(), line);
     assert_eq!(
         config.aliases,
-        [Alias { pattern: b"net_*".to_vec(), module: b"off_mod".to_vec(), origin: at(2) }]
+        [Alias { pattern: Bytes::from(&b"net_*"[..]), module: Bytes::from(&b"off_mod"[..]), origin: at(2) }]
     );
-    assert_eq!(config.blacklist, [Blacklist { module: b"a_b".to_vec(), origin: at(4) }]);
+    assert_eq!(config.blacklist, [Blacklist { module: Bytes::from(&b"a_b"[..]), origin: at(4) }]);
     assert_eq!(
         config.options,
-        [Options { module: b"x".to_vec(), options: b"  y=1".to_vec(), origin: at(6) }]
+        [Options { module: Bytes::from(&b"x"[..]), options: Bytes::from(&b"  y=1"[..]), origin: at(6) }]
     );
     assert_eq!(
         config.install,
-        [Command { pattern: b"n_*".to_vec(), command: b"/bin/x -a".to_vec(), origin: at(7) }]
+        [Command {
+            pattern: Bytes::from(&b"n_*"[..]),
+            command: Bytes::from(&b"/bin/x -a"[..]),
+            origin: at(7)
+        }]
     );
     assert_eq!(config.remove[0].origin, at(8));
     assert_eq!(config.soft_dependencies[0].before().collect::<Vec<_>>(), [b"p-1"]);

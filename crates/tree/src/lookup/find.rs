@@ -75,8 +75,8 @@ impl Modules {
 fn config_aliases(modules: &Modules, name: &[u8]) -> Result<Vec<Found>, LookupError> {
     let lines = modules.config.aliases_of(name);
     let found = lines.map(|line| Found {
-        name: line.module.clone(),
-        alias: Some(line.pattern.clone()),
+        name: line.module.to_vec(),
+        alias: Some(line.pattern.to_vec()),
         source: Source::ConfigAlias(line.origin.clone()),
     });
     Ok(found.collect())
@@ -99,7 +99,7 @@ fn symbols(modules: &Modules, name: &[u8]) -> Result<Vec<Found>, LookupError> {
 fn commands(modules: &Modules, name: &[u8]) -> Result<Vec<Found>, LookupError> {
     let config = &modules.config;
     let mut lines = config.install.iter().chain(&config.remove);
-    let line = lines.find(|line| line.pattern == name);
+    let line = lines.find(|line| *line.pattern == *name);
     Ok(line.map(|line| Found::named(name, Source::Command(line.origin.clone()))).into_iter().collect())
 }
 
