@@ -6,7 +6,9 @@ mod demo;
 mod depmod;
 mod error;
 mod fixtures;
+mod initramfs;
 mod licences;
+mod package;
 mod packages;
 mod paths;
 mod process;
@@ -31,7 +33,8 @@ usage: cargo xtask COMMAND
     fixtures [--bless]    rebuild the fixture modules and compare (or replace) the committed ones
     truth                 hold the loader against real kernels under QEMU
     sessions              hold the commands against kmod's and busybox's on real kernels
-    bench                 the table of costs
+    package [--target T]  the static program of the commands, manual pages, completions, a Debian package
+    bench [link|commands] the tables of costs
 
 Each command installs what it needs. Downloads are kept in .cache, or where LKM_CACHE says.";
 
@@ -66,6 +69,10 @@ fn run(arguments: &[String]) -> Result<()> {
         "sessions" => {
             setup::run(&[Purpose::Sessions])?;
             sessions::main(rest)
+        }
+        "package" => {
+            setup::run(&[Purpose::Package])?;
+            package::main(rest)
         }
         "bench" => bench::main(rest),
         "help" | "-h" | "--help" => {

@@ -27,6 +27,10 @@ pub(crate) enum Purpose {
     Truth,
     /// Sessions of the commands on real kernels.
     Sessions,
+    /// The program of the commands and its packages.
+    Package,
+    /// The commands in a root of their own, and their packages looked at from all sides.
+    PackageTest,
     /// Benchmarks.
     Bench,
 }
@@ -40,6 +44,8 @@ impl Purpose {
         Purpose::Fixtures,
         Purpose::Truth,
         Purpose::Sessions,
+        Purpose::Package,
+        Purpose::PackageTest,
         Purpose::Bench,
     ];
 }
@@ -113,19 +119,31 @@ const NEEDS: &[Need] = &[
     Need {
         package: "kmod",
         sign: Sign::Program("depmod"),
-        purposes: &[Purpose::Test, Purpose::Sessions, Purpose::Bench],
+        purposes: &[Purpose::Test, Purpose::PackageTest, Purpose::Sessions, Purpose::Bench],
         why: "makes and reads the indexes that ours are compared with",
     },
     Need {
         package: "busybox-static",
         sign: Sign::Program("busybox"),
-        purposes: &[Purpose::Bench],
+        purposes: &[Purpose::Test, Purpose::PackageTest, Purpose::Bench],
         why: "is measured beside the commands",
+    },
+    Need {
+        package: "cpio",
+        sign: Sign::Program("cpio"),
+        purposes: &[Purpose::PackageTest],
+        why: "packs and unpacks the images of initramfs-tools",
     },
     Need {
         package: "debian-archive-keyring",
         sign: Sign::File("/usr/share/keyrings/debian-archive-keyring.gpg"),
-        purposes: &[Purpose::Fixtures, Purpose::Truth, Purpose::Sessions, Purpose::Bench],
+        purposes: &[
+            Purpose::Fixtures,
+            Purpose::Truth,
+            Purpose::Sessions,
+            Purpose::PackageTest,
+            Purpose::Bench,
+        ],
         why: "verifies the Debian kernels that are fetched",
     },
     Need {
@@ -179,13 +197,13 @@ const NEEDS: &[Need] = &[
     Need {
         package: "xz-utils",
         sign: Sign::Program("xz"),
-        purposes: &[Purpose::Fixtures, Purpose::Sessions, Purpose::Bench],
+        purposes: &[Purpose::Test, Purpose::Fixtures, Purpose::Sessions, Purpose::Bench],
         why: "packs modules",
     },
     Need {
         package: "zstd",
         sign: Sign::Program("zstd"),
-        purposes: &[Purpose::Fixtures, Purpose::Sessions, Purpose::Bench],
+        purposes: &[Purpose::Test, Purpose::Fixtures, Purpose::Sessions, Purpose::Bench],
         why: "packs modules",
     },
     Need {
@@ -199,6 +217,36 @@ const NEEDS: &[Need] = &[
         sign: Sign::Program("qemu-system-arm"),
         purposes: &[Purpose::Truth, Purpose::Sessions],
         why: "boots the ARM kernel that the loader and the commands are compared with",
+    },
+    Need {
+        package: "man-db",
+        sign: Sign::Program("lexgrog"),
+        purposes: &[Purpose::PackageTest],
+        why: "shows the manual pages",
+    },
+    Need {
+        package: "groff-base",
+        sign: Sign::Program("groff"),
+        purposes: &[Purpose::PackageTest],
+        why: "checks the manual pages",
+    },
+    Need {
+        package: "lintian",
+        sign: Sign::Program("lintian"),
+        purposes: &[Purpose::PackageTest],
+        why: "checks the Debian package",
+    },
+    Need {
+        package: "zsh",
+        sign: Sign::Program("zsh"),
+        purposes: &[Purpose::PackageTest],
+        why: "tries its completions",
+    },
+    Need {
+        package: "fish",
+        sign: Sign::Program("fish"),
+        purposes: &[Purpose::PackageTest],
+        why: "tries its completions",
     },
     Need {
         package: "valgrind",
@@ -222,7 +270,13 @@ const PARTS: &[Part] = &[
     Part {
         kind: "target",
         name: "x86_64-unknown-linux-musl",
-        purposes: &[Purpose::Truth, Purpose::Sessions, Purpose::Bench],
+        purposes: &[
+            Purpose::Truth,
+            Purpose::Sessions,
+            Purpose::Package,
+            Purpose::PackageTest,
+            Purpose::Bench,
+        ],
         why: "the programs that run inside the x86_64 kernel, and the packaged one",
     },
     Part {

@@ -8,7 +8,9 @@ use crate::depmod;
 use crate::error::Error;
 use crate::error::Result;
 use crate::fixtures;
+use crate::initramfs;
 use crate::licences;
+use crate::package;
 use crate::process;
 use crate::sessions;
 use crate::setup;
@@ -72,6 +74,27 @@ const STEPS: &[Step] = &[
         what: "the committed modules are what their recipe makes",
         needs: &[Purpose::Fixtures],
         run: fixtures,
+    },
+    Step {
+        name: "blackbox",
+        what: "in a root of their own over a made-up kernel the commands answer as kmod's, or as written",
+        needs: &[Purpose::PackageTest],
+        run: blackbox,
+    },
+    Step {
+        name: "package",
+        what: "manual pages, completions and the Debian package, installed and removed again",
+        needs: &[Purpose::Package, Purpose::PackageTest],
+        run: || package::check().map(|()| Outcome::Passed),
+    },
+    Step {
+        name: "initramfs",
+        what: "Debian's mkinitramfs makes the same image with kmod and with our commands",
+        needs: &[Purpose::Package, Purpose::PackageTest],
+        run: || {
+            let done = initramfs::check()?;
+            Ok(done.map_or_else(Outcome::Skipped, |()| Outcome::Passed))
+        },
     },
     Step {
         name: "indexes",
@@ -180,6 +203,13 @@ fn summary(finished: &[Finished]) -> Result<()> {
 
 fn passed(arguments: &[&str]) -> Result<Outcome> {
     process::run(cargo().args(arguments)).map(|()| Outcome::Passed)
+}
+
+fn blackbox() -> Result<Outcome> {
+    let program = package::program()?;
+    let mut command = cargo();
+    command.args(["run", "--quiet", "--locked", "--package", "lkm-blackbox", "--"]).arg(program);
+    process::run(&mut command).map(|()| Outcome::Passed)
 }
 
 fn doc() -> Result<Outcome> {

@@ -275,7 +275,7 @@ fn outputs() -> Vec<Case> {
             .run(&format!("depmod {RELEASE}")),
         Case::new("depmod", "all modules again, of the same tree: nothing changes")
             .run(&format!("depmod {RELEASE}"))
-            .run(&format!("modprobe -D top")),
+            .run("modprobe -D top"),
         bare("what depmod wrote is read by modprobe")
             .run(&format!("depmod {RELEASE}"))
             .run("modprobe -a -D top softly pci:v00001234d00005678sv0sd0bc0sc0i0 node dash-ed stone"),
