@@ -43,6 +43,9 @@ pub(crate) const COMMAND: Command = Command {
 What follows the file name are parameters of the module; a value with blanks is quoted for the kernel, and several
 parameters may be given as one word.
 
+Behind the message of a refusal stand lines that begin with two blanks: kernel: and what the kernel logged meanwhile,
+cause: and why, try: and what to do about it. MODUTILS_STYLE=kmod in the environment leaves them out.
+
 The exit code is 0 if the module was loaded, 1 otherwise. With MODUTILS_STYLE=busybox in the environment it behaves as
 the insmod of busybox: no options, a second try by init_module after any failure, the errno as exit code.",
     options: OPTIONS,

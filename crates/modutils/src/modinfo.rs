@@ -40,6 +40,8 @@ What is named is a file if there is one of that name that ends in .ko, .ko.gz, .
 alias, which is looked up in the indexes of the kernel's directory; an alias may stand for several modules. Of modules that
 are part of the kernel it prints what modules.builtin.modinfo has.
 
+Behind the message about a file or a name stand lines that begin with two blanks, cause: and try:, which explain it.
+
 The exit code is 0 if everything that was named was found and read.",
     options: OPTIONS,
     run,

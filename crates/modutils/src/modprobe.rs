@@ -56,6 +56,9 @@ there -C, -q, -s and -v as this modprobe got them, and the module in MODPROBE_MO
 --strict-kmod, only the first softdep line of a module counts, and a module with soft dependencies is not loaded by its
 install line, both as in kmod.
 
+Behind the message of a refusal stand lines that begin with two blanks: kernel: and what the kernel logged meanwhile,
+cause: and why, try: and what to do about it. They are left out with --quiet and with MODUTILS_STYLE=kmod.
+
 The exit code is 0 if everything was done or had been before, 1 otherwise.",
     options: OPTIONS,
     run,

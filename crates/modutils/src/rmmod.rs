@@ -23,7 +23,10 @@ pub(crate) const COMMAND: Command = Command {
     synopsis: &["[options] modulename ..."],
     description: "Unloads modules, named by their names or by their files, after asking why the kernel would refuse: the module is
 not loaded, built in, or in use, and by whom. One that stays does not keep the others from being unloaded; the exit
-code is 0 only if all of them are gone.",
+code is 0 only if all of them are gone.
+
+Behind the message of a refusal stand lines that begin with two blanks: cause: and why, try: and what to do about it.
+MODUTILS_STYLE=kmod in the environment leaves them out.",
     options: OPTIONS,
     run,
 };
