@@ -62,7 +62,7 @@ pub(super) const CASES: &[Case] = &[
     Case::ours("deny-dependency", "modprobe bridge", 1, "").before("config 'deny llc'").explains(&["/etc/modprobe.d/case.conf line 1", "llc"])
         .look("grep -c -v no_exit /proc/modules")
         .shows(&["0"]),
-    Case::ours("deny-why", "modprobe --why bridge", 0, "").before("config 'deny llc'").shows(&["/etc/modprobe.d/case.conf"]),
+    Case::ours("deny-why", "modprobe --why bridge", 1, "").before("config 'deny llc'").shows(&["/etc/modprobe.d/case.conf"]),
     Case::ours("strict-softdep", "modprobe --strict-kmod -v tun", 0, "")
         .before("config 'softdep tun pre: crc7'; config 'softdep tun pre: psample'; config 'install tun /bin/false'")
         .look("cut -d' ' -f1 /proc/modules | tr '\\n' ' '")

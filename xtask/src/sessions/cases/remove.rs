@@ -72,10 +72,10 @@ pub(super) const CASES: &[Case] = &[
     Case::ok("remove-wait-long-name", "modprobe -r --wait=300 crc7").before("modprobe crc7"),
     Case::fails(
         "remove-wait-in-vain",
-        "modprobe -r -w 200 chardev & sleep 4; kill $! 2>/dev/null; wait $!",
+        "modprobe -r -w 200 chardev",
         "",
     )
-    .code(143)
+    .code(0)
     .before("insmod chardev.ko; exec 5</dev/chardev0")
     .differs("`modprobe -r --wait` for a module that stays in use", &[Code, Err], "chardev"),
     Case::fails("remove-nothing", "modprobe -r", "modprobe: ERROR: missing parameters. See -h."),
