@@ -38,6 +38,8 @@ pub struct Context<'a> {
     pub posix: bool,
     /// The directory with a directory for each kernel release.
     pub module_root: &'a str,
+    /// `modprobe` takes `softdep` and `install` lines for no more than kmod does (`--strict-kmod`).
+    pub strict: bool,
     /// Refusals are explained behind their messages.
     pub explain: bool,
     program: Vec<u8>,
@@ -76,6 +78,7 @@ impl<'a> Context<'a> {
             style: Style::Kmod,
             posix: false,
             module_root: "/lib/modules",
+            strict: false,
             explain: true,
             program: Vec::new(),
             failure: None,
@@ -193,6 +196,9 @@ impl<'a> Context<'a> {
 
     /// A line of explanation behind an error, or a message of its own in the system log.
     pub(crate) fn detail(&mut self, label: &str, text: &str) {
+        if !self.explain {
+            return;
+        }
         if self.syslog.is_some() {
             self.log(Priority::Error, b"", format!("{label}: {text}").as_bytes());
         } else {

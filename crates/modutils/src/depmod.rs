@@ -20,6 +20,7 @@ use lkm_tree::depmod::StoreError;
 use crate::Context;
 use crate::command;
 use crate::command::Command;
+use crate::explain;
 use crate::getopt::Opt;
 use crate::getopt::Spec;
 
@@ -363,6 +364,9 @@ fn tell(context: &mut Context<'_>, note: &Note) {
         Severity::Error => context.error(&[text.as_bytes()]),
         Severity::Warning => context.warning(&[text.as_bytes()]),
         Severity::Info => context.info(&[text.as_bytes()]),
+    }
+    if let Note::Unreadable(path, errno) = note {
+        explain::refusal(context, explain::Attempt::Read(path, *errno));
     }
 }
 

@@ -45,8 +45,8 @@ pub(crate) enum Cause {
     Versions(Vec<String>, Rebuild),
     /// It has no CRCs for symbols.
     NoVersions(Vec<String>, Rebuild),
-    /// Symbols that could not be had.
-    Symbols(Vec<Missing>),
+    /// Symbols that could not be had; the module's name if it is one of the kernel's own, which finds what it needs.
+    Symbols(Vec<Missing>, Option<String>),
     /// A symbol of a namespace that it does not import.
     Namespace(String, String),
     /// A symbol of a proprietary module, together with GPL-only ones.
@@ -267,12 +267,7 @@ impl fmt::Display for Cause {
             Cause::NoVersions(symbols, _) => {
                 write!(f, "it was built without symbol versions (no CRC of {})", listed(symbols))
             }
-            Cause::Symbols(missing) => match missing.as_slice() {
-                [] => f.write_str("a symbol is not to be had"),
-                [one] => f.write_str(&one.text()),
-                [first, second] => write!(f, "{}; nor is {} there", first.text(), second.symbol),
-                [first, rest @ ..] => write!(f, "{}; {} more symbols are missing", first.text(), rest.len()),
-            },
+            Cause::Symbols(missing, _) => f.write_str(&symbols_text(missing)),
             Cause::Namespace(symbol, namespace) => {
                 write!(f, "{symbol} is in the namespace {namespace}, which the module does not import")
             }
@@ -440,7 +435,10 @@ impl Cause {
             | Cause::NoVersionMagic(rebuild)
             | Cause::Versions(_, rebuild)
             | Cause::NoVersions(_, rebuild) => Some(rebuild.text()),
-            Cause::Symbols(missing) => symbols_cure(missing),
+            Cause::Symbols(_, Some(name)) => {
+                Some(format!("modprobe {name}, which loads what it needs before it"))
+            }
+            Cause::Symbols(missing, None) => symbols_cure(missing),
             Cause::Namespace(_, namespace) => {
                 Some(format!("MODULE_IMPORT_NS({namespace}) in its source, and build it again"))
             }
@@ -513,6 +511,31 @@ impl Rebuild {
             }
         }
     }
+}
+
+fn symbols_text(missing: &[Missing]) -> String {
+    if let Some(module) = only_provider(missing) {
+        let symbols: Vec<String> = missing.iter().map(|missing| missing.symbol.clone()).collect();
+        let verb = if symbols.len() == 1 { "is" } else { "are" };
+        return format!("{} {verb} exported by the module {module}, which is not loaded", listed(&symbols));
+    }
+    match missing {
+        [] => "a symbol is not to be had".to_owned(),
+        [one] => one.text(),
+        [first, second] => format!("{}; nor is {} there", first.text(), second.symbol),
+        [first, rest @ ..] => format!("{}; {} more symbols are missing", first.text(), rest.len()),
+    }
+}
+
+/// The module that would provide all of these symbols.
+fn only_provider(missing: &[Missing]) -> Option<&str> {
+    let only = |missing: &Missing, module: &str| match &missing.why {
+        Why::NotLoaded(modules) => modules.iter().eq([module]),
+        _ => false,
+    };
+    let Why::NotLoaded(modules) = &missing.first()?.why else { return None };
+    let module = modules.first()?;
+    missing.iter().all(|missing| only(missing, module)).then_some(module)
 }
 
 /// Loads the modules that lack, or what else helps with the first symbol.

@@ -119,7 +119,7 @@ impl Refused<'_> {
                 }
                 let missing = missing();
                 if !missing.is_empty() {
-                    return Some(Cause::Symbols(self.missing(&missing)));
+                    return Some(self.lacking(&missing));
                 }
             }
             Errno::EINVAL | Errno::ENOEXEC => {
@@ -137,7 +137,7 @@ impl Refused<'_> {
         };
         let missing = || match missing().as_slice() {
             [] => None,
-            symbols => Some(Cause::Symbols(self.missing(symbols))),
+            symbols => Some(self.lacking(symbols)),
         };
         cause.or_else(unversioned).or_else(missing)
     }
@@ -426,7 +426,14 @@ impl Refused<'_> {
             .collect();
         let (known, _) = self.system.symbols(&needed)?;
         let lacking: Vec<&[u8]> = needed.into_iter().filter(|name| !known.contains_key(*name)).collect();
-        (!lacking.is_empty()).then(|| Cause::Symbols(self.missing(&lacking)))
+        (!lacking.is_empty()).then(|| self.lacking(&lacking))
+    }
+
+    fn lacking(&self, symbols: &[&[u8]]) -> Cause {
+        let name = self
+            .name
+            .filter(|name| self.load.directory.is_none() && self.system.is_own(name, self.load.path));
+        Cause::Symbols(self.missing(symbols), name.map(shown))
     }
 
     /// Why each of these symbols could not be had.

@@ -56,11 +56,11 @@ fn fault(kind: &[u8], value: Option<&[u8]>) -> Option<Fault> {
 }
 
 fn boolean(value: &[u8]) -> Option<Fault> {
-    let good = match value {
-        [b'y' | b'Y' | b't' | b'T' | b'1' | b'n' | b'N' | b'f' | b'F' | b'0', ..] => true,
-        [b'o' | b'O', b'n' | b'N' | b'f' | b'F', ..] => true,
-        _ => false,
-    };
+    let good = matches!(
+        value,
+        [b'y' | b'Y' | b't' | b'T' | b'1' | b'n' | b'N' | b'f' | b'F' | b'0', ..]
+            | [b'o' | b'O', b'n' | b'N' | b'f' | b'F', ..]
+    );
     (!good).then_some(Fault::Form)
 }
 

@@ -415,6 +415,43 @@ fn a_file_that_is_no_module_for_this_kernel() {
 }
 
 #[test]
+fn symbols_of_one_module_are_told_together() {
+    let place = Place::new("together");
+    place.index(
+        "modules.symbols.bin",
+        &[("symbol:a", "bar"), ("symbol:b", "bar"), ("symbol:c", "bar"), ("symbol:d", "baz")],
+    );
+    place.index("modules.dep.bin", &[("hello", "kernel/hello.ko: kernel/bar.ko")]);
+    let log = &[
+        "hello: Unknown symbol a (err -2)",
+        "hello: Unknown symbol b (err -2)",
+        "hello: Unknown symbol c (err -2)",
+    ];
+    let path = place.put("hello.ko", &module(&[], &[]));
+    let all = insmod(&place.kernel(Errno::ENOENT, log), &path, &[]);
+    assert_eq!(
+        all[3..],
+        ["  cause: a, b and c are exported by the module bar, which is not loaded", "  try: modprobe bar"]
+    );
+    let own = place.put("root/6.1.0-test/kernel/hello.ko", &module(&[], &[]));
+    let all = insmod(&place.kernel(Errno::ENOENT, log), &own, &[]);
+    assert_eq!(all[4], "  try: modprobe hello, which loads what it needs before it");
+    let mixed = &[
+        "hello: Unknown symbol a (err -2)",
+        "hello: Unknown symbol d (err -2)",
+        "hello: Unknown symbol e (err -2)",
+    ];
+    let all = insmod(&place.kernel(Errno::ENOENT, mixed), &path, &[]);
+    assert_eq!(
+        all[3..],
+        [
+            "  cause: a is exported by the module bar, which is not loaded; 2 more symbols are missing",
+            "  try: modprobe -a bar baz"
+        ]
+    );
+}
+
+#[test]
 fn a_file_that_is_not_there() {
     let place = Place::new("absent");
     place.tree();

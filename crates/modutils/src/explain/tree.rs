@@ -34,9 +34,8 @@ impl System<'_> {
     /// How a module is to be built again for this kernel; `path` is its file, `name` its name.
     pub(crate) fn rebuild(&self, name: Option<&[u8]>, path: &Path) -> Rebuild {
         if let Some(name) = name
-            && let Some(own) = self.own(name)
-            && !same_file(&own, path)
-            && own.is_file()
+            && !self.is_own(name, path)
+            && self.own(name).is_some_and(|own| own.is_file())
         {
             return Rebuild::Own(shown(name));
         }
@@ -45,6 +44,11 @@ impl System<'_> {
             true => Rebuild::Headers(shown(build.as_os_str().as_encoded_bytes())),
             false => Rebuild::NoHeaders(self.release()),
         }
+    }
+
+    /// Whether a file is the one that the index has for the module.
+    pub(crate) fn is_own(&self, name: &[u8], path: &Path) -> bool {
+        self.own(name).is_some_and(|own| same_file(&own, path))
     }
 
     /// The file that the index has for a module.
