@@ -143,7 +143,9 @@ impl Syscalls for Fake {
 
     fn log_since(&self, mark: LogMark) -> Result<Vec<LogRecord>, Errno> {
         match (&self.log, mark.error()) {
-            (Some(lines), None) => Ok(lines.iter().map(|line| LogRecord::new(Level::Err, line.as_bytes())).collect()),
+            (Some(lines), None) => {
+                Ok(lines.iter().map(|line| LogRecord::new(Level::Err, line.as_bytes())).collect())
+            }
             (_, errno) => Err(errno.unwrap_or(Errno::EPERM)),
         }
     }
