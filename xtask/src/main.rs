@@ -8,6 +8,7 @@ mod error;
 mod fixtures;
 mod initramfs;
 mod licences;
+mod lookups;
 mod package;
 mod packages;
 mod paths;

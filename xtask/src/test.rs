@@ -10,6 +10,7 @@ use crate::error::Result;
 use crate::fixtures;
 use crate::initramfs;
 use crate::licences;
+use crate::lookups;
 use crate::package;
 use crate::process;
 use crate::sessions;
@@ -101,6 +102,12 @@ const STEPS: &[Step] = &[
         what: "depmod makes the same indexes as kmod's of 4,000 modules, packed ones too, and again after one changed",
         needs: &[Purpose::Test, Purpose::Truth],
         run: || depmod::check().map(|()| Outcome::Passed),
+    },
+    Step {
+        name: "lookups",
+        what: "modprobe finds in a whole kernel what kmod's finds, by every name and 2,000 aliases",
+        needs: &[Purpose::PackageTest, Purpose::Truth],
+        run: || lookups::check().map(|()| Outcome::Passed),
     },
     Step {
         name: "trees",

@@ -50,7 +50,7 @@ pub const COMMANDS: &[Command] = &[
 /// exit code.
 ///
 /// `MODUTILS_STYLE` in the environment says whose habits the commands have: `busybox` for `insmod` ([`Style::Busybox`]),
-/// `kmod` for refusals without explanations. `POSIXLY_CORRECT` ends options at the first operand.
+/// `kmod` for refusals without explanations and for what kmod makes of `softdep` and `install` lines. `POSIXLY_CORRECT` ends options at the first operand.
 pub fn main(args: &[OsString]) -> u8 {
     let mut out = Output::new();
     let mut err = std::io::stderr();
@@ -58,7 +58,10 @@ pub fn main(args: &[OsString]) -> u8 {
     match std::env::var_os("MODUTILS_STYLE").as_ref().map(|style| style.as_bytes()) {
         Some(b"busybox") => context.style = Style::Busybox,
         // Nothing but what kmod prints.
-        Some(b"kmod") => context.explain = false,
+        Some(b"kmod") => {
+            context.explain = false;
+            context.strict = true;
+        }
         _ => {}
     }
     context.posix = std::env::var_os("POSIXLY_CORRECT").is_some();
@@ -134,7 +137,9 @@ mod tests {
         assert_eq!(fake.run(&["modutils", "nonsense"]).2, "invalid command 'nonsense'\n");
         let (code, out, err) = fake.run(&["modutils"]);
         assert_eq!((code, err.as_str()), (1, "missing command\n"));
-        assert!(out.contains("  insmod ") && !out.contains("modprobe"), "{out}");
+        for command in crate::COMMANDS {
+            assert!(out.contains(&format!("\n  {:<12} {}\n", command.name, command.about)), "{out}");
+        }
         assert_eq!(fake.run(&["modutils", "--help"]), (0, out, String::new()));
     }
 }

@@ -174,7 +174,7 @@ fn run_with(context: &mut Context<'_>, args: &[OsString], environment: Option<Os
     let mut child = environment::Children::new(environment);
     let mut show: Option<fn(&mut Session<'_, '_>, &OsStr) -> Result<bool, Fatal>> = None;
     let mut show_config = false;
-    let mut strict = std::env::var_os("MODUTILS_STYLE").is_some_and(|style| style == "kmod");
+    let mut strict = context.strict;
     let (mut root, mut release, mut sources) = (None, None, Vec::new());
     for Opt { key, value } in parsed.options {
         match key {

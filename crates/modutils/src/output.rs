@@ -24,6 +24,10 @@ impl Write for Output {
         if self.pending.len() >= Output::PIECE {
             self.flush()?;
         }
+        if self.pending.capacity() == 0 {
+            // Most commands print less than this, and growing to it in small steps costs more.
+            self.pending.reserve_exact(2 << 10);
+        }
         self.pending.extend_from_slice(bytes);
         Ok(bytes.len())
     }

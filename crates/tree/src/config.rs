@@ -172,6 +172,14 @@ fn matches(pattern: &[u8], name: &[u8]) -> bool {
     }
 }
 
+/// Adds to a list that may become long: growing it in small steps would cost more than all else of reading.
+fn push<T>(list: &mut Vec<T>, item: T) {
+    if list.len() == list.capacity() {
+        list.reserve(list.len().max(32));
+    }
+    list.push(item);
+}
+
 /// A name in the form in which names are compared; `None` if its brackets do not pair.
 fn named(name: &[u8]) -> Option<Bytes> {
     let mut kept = Bytes::from(name);

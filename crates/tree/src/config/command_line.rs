@@ -6,6 +6,7 @@ use super::Options;
 use super::Origin;
 use super::Problem;
 use super::named;
+use super::push;
 
 /// What is being read.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -90,7 +91,7 @@ fn add_item(config: &mut Config, text: &[u8], item: &Item, end: usize) {
         for name in [quote, value].concat().split(|byte| *byte == b',').filter(|name| !name.is_empty()) {
             // What cannot be a name matches none either.
             let module = named(name).unwrap_or_else(|| name.into());
-            config.blacklist.push(Blacklist { module, origin: origin.clone() });
+            push(&mut config.blacklist, Blacklist { module, origin: origin.clone() });
         }
         return;
     }
@@ -107,5 +108,5 @@ fn add_item(config: &mut Config, text: &[u8], item: &Item, end: usize) {
         }
         _ => part(item.dot + 1, end),
     };
-    config.options.push(Options::new(name, options, origin));
+    push(&mut config.options, Options::new(name, options, origin));
 }

@@ -14,6 +14,7 @@ use super::Problem;
 use super::SoftDependency;
 use super::WeakDependency;
 use super::named;
+use super::push;
 
 /// Lines with their numbers. A `\` at the end of a line joins it with the next, before any other character it stands
 /// for that character: to write one it takes two.
@@ -26,7 +27,7 @@ pub(crate) struct Lines<'a> {
 
 impl<'a> Lines<'a> {
     pub(crate) fn new(text: &'a [u8]) -> Lines<'a> {
-        Lines { rest: text, number: 0, has_special: text.contains(&b'\\') || text.contains(&0) }
+        Lines { rest: text, number: 0, has_special: find(text, b'\\').is_some() || find(text, 0).is_some() }
     }
 }
 
@@ -123,21 +124,21 @@ fn add_statement(config: &mut Config, origin: &Origin, keyword: &[u8], mut rest:
     match keyword {
         b"alias" => {
             let module = word(&mut rest).and_then(named)?;
-            config.aliases.push(Alias { pattern: name, module, origin });
+            push(&mut config.aliases, Alias { pattern: name, module, origin });
         }
-        b"blacklist" => config.blacklist.push(Blacklist { module: name, origin }),
-        b"deny" => config.deny.push(Deny { pattern: name, origin }),
+        b"blacklist" => push(&mut config.blacklist, Blacklist { module: name, origin }),
+        b"deny" => push(&mut config.deny, Deny { pattern: name, origin }),
         b"options" => {
             tail()?;
-            config.options.push(Options::new(name, rest, origin));
+            push(&mut config.options, Options::new(name, rest, origin));
         }
-        b"install" => config.install.push(Command { pattern: name, command: tail()?, origin }),
-        b"remove" => config.remove.push(Command { pattern: name, command: tail()?, origin }),
+        b"install" => push(&mut config.install, Command { pattern: name, command: tail()?, origin }),
+        b"remove" => push(&mut config.remove, Command { pattern: name, command: tail()?, origin }),
         b"softdep" => {
-            config.soft_dependencies.push(SoftDependency { pattern: name, text: tail()?, origin });
+            push(&mut config.soft_dependencies, SoftDependency { pattern: name, text: tail()?, origin });
         }
         b"weakdep" => {
-            config.weak_dependencies.push(WeakDependency { pattern: name, text: tail()?, origin });
+            push(&mut config.weak_dependencies, WeakDependency { pattern: name, text: tail()?, origin });
         }
         _ => return None,
     }

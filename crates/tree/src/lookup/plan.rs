@@ -111,7 +111,8 @@ impl Modules {
         let mut steps: Vec<Step> = Vec::new();
         let mut problem = None;
         let mut visited: BTreeSet<Identity> = BTreeSet::new();
-        let mut tasks = vec![Task::Visit { found: found.clone(), reason: Reason::Named, named: Some(named) }];
+        let mut tasks = Vec::with_capacity(16);
+        tasks.push(Task::Visit { found: found.clone(), reason: Reason::Named, named: Some(named) });
         while let Some(task) = tasks.pop() {
             match task {
                 Task::Visit { found, reason, named } => {
