@@ -69,6 +69,8 @@ pub(crate) struct Step {
     pub(crate) any_order: bool,
     /// What is printed more than kmod 30 prints: (before this, that).
     pub(crate) inserted: Option<(&'static str, &'static str)>,
+    /// Files whose contents differ from kmod 30's: path and contents.
+    pub(crate) instead: Vec<(String, &'static str)>,
     /// Lines that explain have to contain these texts.
     pub(crate) explained: Vec<&'static str>,
 }
@@ -214,6 +216,7 @@ impl Case {
             like: None,
             any_order: false,
             inserted: None,
+            instead: Vec::new(),
             explained: Vec::new(),
         });
         self
@@ -223,6 +226,12 @@ impl Case {
     /// so their order is not compared.
     pub(crate) fn in_any_order(mut self) -> Case {
         self.last().any_order = true;
+        self
+    }
+
+    /// The last command writes this where kmod 30 writes something else.
+    pub(crate) fn instead(mut self, path: &str, contents: &'static str) -> Case {
+        self.last().instead.push((path.to_owned(), contents));
         self
     }
 

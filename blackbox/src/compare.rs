@@ -34,10 +34,12 @@ pub(crate) fn differences(step: &Step, kmod: &Answer, answer: &Answer) -> Vec<St
             compare("stderr", &kmod_err, &err, &mut wrong);
             compare("calls", &kmod.calls, &answer.calls, &mut wrong);
             compare("loaded", &kmod.loaded, &answer.loaded, &mut wrong);
-            for path in
-                kmod.files.keys().chain(answer.files.keys().filter(|path| !kmod.files.contains_key(*path)))
-            {
-                let (one, other) = (kmod.files.get(path), answer.files.get(path));
+            let mut files = kmod.files.clone();
+            for (path, contents) in &step.instead {
+                files.insert(path.clone(), Some(Node::File(0o644, contents.as_bytes().to_vec())));
+            }
+            for path in files.keys().chain(answer.files.keys().filter(|path| !files.contains_key(*path))) {
+                let (one, other) = (files.get(path), answer.files.get(path));
                 // Directories are made on the way to their files.
                 if one != other
                     && !(one.is_none() && (is_addition(path) || other == Some(&Some(Node::Directory))))
@@ -144,11 +146,17 @@ fn split_explanations(err: &[u8]) -> (String, Vec<String>) {
     (rest, explained)
 }
 
+/// Parts of messages that are left out.
+const SAID_OTHERWISE: &[&str] = &[": ctx=0x", " magic check fail: ", " major version check fail: "];
+
 /// Messages of kmod 30's library begin with a place in its sources, which later releases leave out, and with the library's
-/// name as long as the program has not set up its own; some are about addresses in its memory.
+/// name as long as the program has not set up its own. Some are about addresses in its memory, or numbers in a damaged index,
+/// which the cases ask to be named in an explanation.
 fn without_places(program: &str, err: &str) -> String {
     let mut text = String::new();
-    for line in err.split_inclusive('\n').filter(|line| !line.contains(": ctx=0x")) {
+    for line in
+        err.split_inclusive('\n').filter(|line| !SAID_OTHERWISE.iter().any(|part| line.contains(part)))
+    {
         let message = line.strip_prefix("libkmod: ERROR ../libkmod/").and_then(|rest| rest.split_once(": "));
         let placed = line
             .split_once(" ../libkmod/")

@@ -12,6 +12,7 @@ use crate::kernel::KERNEL_CRC;
 use crate::kernel::KERNEL_SYMBOL;
 use crate::module::Module;
 
+mod beyond;
 mod damaged;
 mod depmod;
 mod insert;
@@ -30,6 +31,7 @@ pub(crate) fn all() -> Vec<Case> {
         insert::cases(),
         list::cases(),
         damaged::cases(),
+        beyond::cases(),
     ]
     .concat()
 }

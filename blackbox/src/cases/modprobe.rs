@@ -277,13 +277,13 @@ fn failures() -> Vec<Case> {
         case("no indexes: -D", "modprobe -D base").on(Ground::Bare),
         case("the file is gone", "modprobe base")
             .without(&format!("lib/modules/{RELEASE}/kernel/lib/base.ko"))
-            .explains("it is not there"),
+            .explains("kernel/lib/base.ko is not there"),
         case("a dependency's file is gone", "modprobe top")
             .without(&format!("lib/modules/{RELEASE}/kernel/lib/base.ko"))
             .unlike("kmod 30 has the kernel refuse the module all the same")
             .code(1)
             .err("modprobe: ERROR: could not insert 'top': Unknown symbol in module, or unknown parameter (see dmesg)\n")
-            .explains("base, which top needs"),
+            .explains("base"),
         case("without /proc and /sys", "modprobe top").kernel(|kernel| kernel.mounted = false),
         case("without /proc and /sys: -D", "modprobe -D top").kernel(|kernel| kernel.mounted = false),
         case("without /sys", "modprobe -v top").without("sys"),

@@ -28,7 +28,13 @@ pub(super) fn cases() -> Vec<Case> {
         case("built in", "modprobe -r stone"),
         case("by alias", "modprobe -r -v topping"),
         case("blacklisted", "modprobe -r -v topping").conf("blacklist top\n"),
-        case("--remove-holders", "modprobe -r -v --remove-dependencies base"),
+        case("--remove-holders", "modprobe -r -v --remove-holders base")
+            .unlike("kmod 30 stops at a holder that is held itself")
+            .out("rmmod top\nrmmod mid\nrmmod base\n")
+            .calls(&["unload top nonblock = 0", "unload mid nonblock = 0", "unload base nonblock = 0"]),
+        case("--remove-dependencies", "modprobe -r --remove-dependencies mid")
+            .unlike("kmod 30 removes the module twice")
+            .calls(&["unload top nonblock = 0", "unload mid nonblock = 0", "unload base nonblock = 0"]),
         case("the kernel refuses", "modprobe -r top").keeps("top", errno::EBUSY),
         case("the kernel refuses a dependency", "modprobe -r -v top").keeps("mid", errno::EPERM),
         case("-f of what is held", "modprobe -r -f extra").loaded("extra", 1, &[]),
