@@ -179,10 +179,14 @@ fn print(
         context.print(&[subject.filename(), end].concat());
         return Ok(());
     }
-    if field.is_none() {
-        if let Subject::Builtin { name } = subject {
+    match (subject, field) {
+        (Subject::Builtin { name }, None) => {
             context.print(&[b"name:           ", &name[..], end].concat());
         }
+        (Subject::Builtin { name }, Some(b"name")) => context.print(&[name, end].concat()),
+        _ => {}
+    }
+    if field.is_none() {
         context.print(&[b"filename:       ", subject.filename(), end].concat());
     }
     let source = subject.open(kernel, field)?;

@@ -247,6 +247,7 @@ fn the_list_of_this_kernel() {
 fn json_has_what_the_text_has() {
     let answer = Command::new(MODUTILS)
         .args(["modinfo", "--json", "fixtures/x86_64/params.ko", "fuzz/corpus/module/signed.ko", "absent.ko"])
+        .env("MODUTILS_STYLE", "kmod")
         .current_dir(root())
         .output()
         .unwrap();

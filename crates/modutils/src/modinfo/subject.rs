@@ -9,7 +9,9 @@ use std::path::PathBuf;
 
 use lkm_module::Errno;
 use lkm_tree::config::Config;
+use lkm_tree::index::binary::Index;
 use lkm_tree::index::text::builtin_fields;
+use lkm_tree::lookup::IndexFile;
 use lkm_tree::lookup::LookupError;
 use lkm_tree::lookup::Modules;
 use lkm_tree::name::underscores;
@@ -136,12 +138,7 @@ impl KernelDirectory {
     pub(super) fn find(&self, given: &OsStr, only_names: bool) -> Result<Vec<Subject>, &'static [u8]> {
         let given = given.as_bytes();
         if only_names {
-            let name = underscores(given).ok_or(&b"Module name"[..])?;
-            return match self.modules.path(&name) {
-                Ok(Some(path)) => Ok(vec![Subject::File { name, path }]),
-                _ if self.modules.is_builtin(&name) => Ok(vec![Subject::Builtin { name }]),
-                _ => Err(b"Module name"),
-            };
+            return self.by_name(given).map(|subject| vec![subject]).ok_or(b"Module name");
         }
         let found = self.modules.find(given).map_err(|error| match error {
             LookupError::BadName(_) => &b"Module alias"[..],
@@ -154,17 +151,33 @@ impl KernelDirectory {
         Ok(found.into_iter().map(|found| subject(found.name)).collect())
     }
 
+    /// A module by its name, or by the name of its file; a part of the kernel also by an alias.
+    fn by_name(&self, given: &[u8]) -> Option<Subject> {
+        let name = underscores(given.split(|&byte| byte == b'.').next().unwrap_or(given))?;
+        if let Ok(Some(path)) = self.modules.path(&name) {
+            return Some(Subject::File { name, path });
+        }
+        if self.modules.is_builtin(&name) {
+            return Some(Subject::Builtin { name });
+        }
+        let aliases = Index::open(&self.modules.index_path(IndexFile::BuiltinAliases)).ok()?;
+        let found = aliases.matching(&name).ok()?;
+        found.first().map(|value| Subject::Builtin { name: value.text.to_vec() })
+    }
+
     /// What the kernel's build noted of a part of it; nothing on kernels before 5.2, which have no such list. Every
     /// string of the list ends in a NUL.
     fn builtin_fields(&self, name: &[u8]) -> Result<Vec<Field<'_>>, Errno> {
         let path = || self.modules.directory().join("modules.builtin.modinfo");
-        let list = match self.builtin.get_or_init(|| std::fs::read(path()).ok()) {
-            None => return Ok(Vec::new()),
-            Some(list) if list.is_empty() => return Err(Errno::ENOSYS),
-            Some(list) if !list.ends_with(&[0]) => return Err(Errno::EINVAL),
-            Some(list) => list,
+        let Some(list) = self.builtin.get_or_init(|| std::fs::read(path()).ok()) else {
+            return Ok(Vec::new());
         };
         let fields = builtin_fields(list).flatten().filter(|field| field.module == name);
-        Ok(fields.map(|field| (field.field, Cow::Borrowed(field.value))).collect())
+        let fields: Vec<Field<'_>> = fields.map(|field| (field.field, Cow::Borrowed(field.value))).collect();
+        if fields.is_empty() {
+            // Only an alias says that there is such a module.
+            return if self.modules.is_builtin(name) { Err(Errno::ENOSYS) } else { Ok(fields) };
+        }
+        if list.ends_with(&[0]) { Ok(fields) } else { Err(Errno::EINVAL) }
     }
 }
