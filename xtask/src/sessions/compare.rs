@@ -241,7 +241,11 @@ mod tests {
     fn explanations_are_no_difference_and_all_else_is() {
         let reference = answer(1, "a\n", "x: ERROR: no\nx: ERROR: never");
         assert!(
-            different(&reference, &answer(1, "a\n", "x: ERROR: no\nbecause\nx: ERROR: never\n")).is_empty()
+            different(
+                &reference,
+                &answer(1, "a\n", "x: ERROR: no\n  cause: it is\nx: ERROR: never\n  try: it")
+            )
+            .is_empty()
         );
         let parts = |ours| different(&reference, &ours).into_iter().collect::<Vec<_>>();
         assert_eq!(parts(answer(0, "a\n", "x: ERROR: no\nx: ERROR: never")), [Part::Code]);

@@ -28,6 +28,7 @@ pub(crate) const ROWS: &[Row] = &[
     Row { what: "options of `rmmod`" },
     Row { what: "options of `lsmod`" },
     Row { what: "gzip and lzma" },
+    Row { what: "zstd" },
     Row { what: "blanks in the value of a parameter" },
     Row { what: "`rmmod` of a part of the kernel that no index lists" },
     Row { what: "a dependency whose file is gone" },
@@ -37,7 +38,6 @@ pub(crate) const ROWS: &[Row] = &[
     Row { what: "`install` and `softdep` for one module" },
     Row { what: "order of lines on standard output" },
     Row { what: "`modprobe -r --remove-holders`" },
-    Row { what: "`modprobe -r --wait` for a module that stays in use" },
 ];
 
 /// Each difference that the cases show stands in the table with a reason.

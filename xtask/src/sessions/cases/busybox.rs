@@ -1,6 +1,9 @@
 //! busybox's `insmod` against `MODUTILS_STYLE=busybox`: errno as exit code, its messages, its second try.
 
 use crate::sessions::case::Case;
+use crate::sessions::case::Part::Code;
+use crate::sessions::case::Part::Err;
+use crate::sessions::case::Part::Modules;
 
 pub(super) const CASES: &[Case] = &[
     Case::busybox("busybox-plain", "insmod hello.ko", 0, "").look("parameters hello"),
@@ -9,6 +12,13 @@ pub(super) const CASES: &[Case] = &[
     Case::busybox("busybox-blanks", "insmod params.ko p_charp='\"a b\"' p_int=4", 0, "")
         .look("parameters params"),
     Case::busybox("busybox-xz", "insmod hello.ko.xz", 0, ""),
+    Case::busybox(
+        "busybox-zst",
+        "insmod hello.ko.zst",
+        8,
+        "insmod: can't insert 'hello.ko.zst': invalid module format",
+    )
+    .differs("zstd", &[Code, Err, Modules], ""),
     Case::busybox("busybox-gz", "insmod hello.ko.gz", 0, ""),
     Case::busybox(
         "busybox-missing",
