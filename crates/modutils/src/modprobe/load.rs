@@ -123,6 +123,9 @@ impl Session<'_, '_> {
         let named = if self.request.ignore_commands { Named::Alone } else { Named::WithCommands };
         // As with the modules, what would be given back is not needed again.
         let plan = ManuallyDrop::new(self.modules.plan(found, named).map_err(Failure::Plan)?);
+        for (name, _) in &plan.soft_problems {
+            self.tell_soft_problem(name);
+        }
         self.refuse_denied(&plan)?;
         for step in &plan.steps {
             match self.take(step, options, &plan.problem) {
@@ -136,6 +139,10 @@ impl Session<'_, '_> {
             }
         }
         Ok(())
+    }
+
+    pub(super) fn tell_soft_problem(&mut self, name: &[u8]) {
+        self.context.error(&[b"failed to lookup soft dependency '", name, b"', continuing anyway."]);
     }
 
     /// Nothing is loaded for a module that cannot be used in the end.

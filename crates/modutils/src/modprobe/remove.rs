@@ -11,6 +11,7 @@ use lkm_module::Errno;
 use lkm_syscall::DeleteFlags;
 use lkm_tree::config::Command;
 use lkm_tree::lookup::Found;
+use lkm_tree::lookup::LookupError;
 use lkm_tree::lookup::Rules;
 
 use super::Fatal;
@@ -98,7 +99,8 @@ impl Session<'_, '_> {
                 State::Live | State::Between => {}
             }
         }
-        let (before, after) = if ignore { (Vec::new(), Vec::new()) } else { self.soft(name) };
+        let (before, after): (Vec<Found>, Vec<Found>) =
+            if ignore { (Vec::new(), Vec::new()) } else { self.soft(name) };
         for found in after.iter().rev() {
             self.remove_one(&found.name, false, true, removal)?;
         }
@@ -166,12 +168,23 @@ impl Session<'_, '_> {
         }
     }
 
-    fn soft(&self, name: &[u8]) -> (Vec<Found>, Vec<Found>) {
+    /// What the `softdep` lines of a module stand for: before it and after it.
+    fn soft(&mut self, name: &[u8]) -> (Vec<Found>, Vec<Found>) {
+        let (mut found, mut failed) = ([Vec::new(), Vec::new()], Vec::new());
         let (before, after) = self.modules.soft_dependencies(name);
-        let find = |names: Vec<&[u8]>| {
-            names.into_iter().filter_map(|name| self.modules.find(name).ok()).flatten().collect()
-        };
-        (find(before), find(after))
+        for (names, found) in [before, after].into_iter().zip(&mut found) {
+            for name in names {
+                match self.modules.find(name) {
+                    Ok(modules) => found.extend(modules),
+                    Err(LookupError::Unknown(_)) => {}
+                    Err(_) => failed.push(name.to_vec()),
+                }
+            }
+        }
+        for name in failed {
+            self.tell_soft_problem(&name);
+        }
+        found.into()
     }
 
     fn show_removal(&mut self, name: &[u8]) {

@@ -77,6 +77,8 @@ pub struct Plan {
     pub steps: Vec<Step>,
     /// Why the module that was asked for has no file, if that is not because the index does not know it.
     pub problem: Option<LookupError>,
+    /// Names in `softdep` lines that could not be looked up, and why; those that merely stand for nothing are not here.
+    pub soft_problems: Vec<(Vec<u8>, LookupError)>,
 }
 
 /// A module by which it is told from others: as kmod has it, one found by an alias is not the one found by its name.
@@ -110,6 +112,7 @@ impl Modules {
     pub fn plan(&self, found: &Found, named: Named) -> Result<Plan, LookupError> {
         let mut steps: Vec<Step> = Vec::new();
         let mut problem = None;
+        let mut soft_problems = Vec::new();
         let mut visited: BTreeSet<Identity> = BTreeSet::new();
         let mut tasks = Vec::with_capacity(16);
         tasks.push(Task::Visit { found: found.clone(), reason: Reason::Named, named: Some(named) });
@@ -147,8 +150,8 @@ impl Modules {
                         continue;
                     }
                     let name: Arc<[u8]> = item.found.name.as_slice().into();
-                    let visit = |reason: fn(Arc<[u8]>) -> Reason, names: &[&[u8]]| -> Vec<Task> {
-                        let found = names.iter().filter_map(|name| self.find(name).ok()).flatten();
+                    let mut visit = |reason: fn(Arc<[u8]>) -> Reason, names: &[&[u8]]| -> Vec<Task> {
+                        let found = names.iter().flat_map(|name| self.find_soft(name, &mut soft_problems));
                         let reason = reason(name.clone());
                         found
                             .map(|found| Task::Visit { found, reason: reason.clone(), named: None })
@@ -178,7 +181,19 @@ impl Modules {
                 step.action = Action::Insert;
             }
         }
-        Ok(Plan { steps, problem })
+        Ok(Plan { steps, problem, soft_problems })
+    }
+
+    /// What a name in a `softdep` line stands for.
+    fn find_soft(&self, name: &[u8], problems: &mut Vec<(Vec<u8>, LookupError)>) -> Vec<Found> {
+        match self.find(name) {
+            Ok(found) => found,
+            Err(LookupError::Unknown(_)) => Vec::new(),
+            Err(error) => {
+                problems.push((name.to_vec(), error));
+                Vec::new()
+            }
+        }
     }
 
     fn step(&self, item: Item) -> Step {
