@@ -36,6 +36,7 @@ mod parameters;
 mod remove;
 mod said;
 mod shown;
+mod symbols;
 mod system;
 #[cfg(test)]
 mod tests;

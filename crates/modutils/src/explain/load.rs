@@ -17,13 +17,13 @@ use lkm_tree::file::read_module;
 use super::Load;
 use super::cause::Cause;
 use super::cause::Insists;
-use super::cause::Missing;
-use super::cause::Why;
 use super::file;
 use super::parameters;
 use super::said::Said;
 use super::said::said;
 use super::shown::shown;
+use super::symbols::Missing;
+use super::symbols::Why;
 use super::system::System;
 use super::system::machine_name;
 
