@@ -82,15 +82,9 @@ pub(crate) fn copy(from: &Path, to: &Path) -> io::Result<()> {
     Ok(())
 }
 
-/// Has kmod 30 of the host write the indexes.
-pub(crate) fn depmod(root: &Path) -> io::Result<()> {
-    let output = Command::new("depmod")
-        .env("PATH", "/sbin:/usr/sbin:/bin:/usr/bin")
-        .arg("-b")
-        .arg(root)
-        .arg(RELEASE)
-        .stdin(Stdio::null())
-        .output()?;
+/// Has this depmod write the indexes.
+pub(crate) fn depmod(program: &Path, root: &Path) -> io::Result<()> {
+    let output = Command::new(program).arg("-b").arg(root).arg(RELEASE).stdin(Stdio::null()).output()?;
     if output.status.success() {
         Ok(())
     } else {

@@ -24,6 +24,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use crate::case::Case;
+use crate::case::Ground;
 use crate::run::Workshop;
 
 const USAGE: &str = "\
@@ -88,7 +89,10 @@ struct Count {
 
 fn run(options: &Options) -> Result<bool, Box<dyn Error>> {
     let scratch = Scratch::new()?;
-    let workshop = Workshop::new(scratch.0.join("w"), Path::new("/bin/busybox"))?;
+    let shell = Path::new("/bin/busybox");
+    let depmod =
+        ["/sbin/depmod", "/usr/sbin/depmod"].map(PathBuf::from).into_iter().find(|path| path.exists());
+    let workshop = Workshop::new(scratch.0.join("w"), shell, depmod.ok_or("no depmod")?)?;
     let cases: Vec<Case> = cases::all()
         .into_iter()
         .filter(|case| format!("{} {}", case.command, case.name).contains(&options.filter))
@@ -136,6 +140,7 @@ fn run(options: &Options) -> Result<bool, Box<dyn Error>> {
             }
         }
     }
+    let exchanged = exchange(&scratch, shell, &workshop, &tools[0], &kmod, &cases)?;
     table(&counts, &subjects.iter().map(|(name, _)| *name).collect::<Vec<_>>());
     let nothing: usize = sum(&counts, 3);
     let vacuous = !options.only_it
@@ -148,7 +153,42 @@ fn run(options: &Options) -> Result<bool, Box<dyn Error>> {
         );
     }
     println!("{} cases, {failed} failed", cases.len());
-    Ok(failed == 0 && !vacuous)
+    Ok(failed == 0 && exchanged && !vacuous)
+}
+
+/// The cases that read indexes, again over those that our depmod made: kmod 30 and ours answer as over kmod 30's.
+fn exchange(
+    scratch: &Scratch,
+    shell: &Path,
+    workshop: &Workshop,
+    tools: &Path,
+    kmod: &Path,
+    cases: &[Case],
+) -> Result<bool, Box<dyn Error>> {
+    let ours = Workshop::new(scratch.0.join("x"), shell, tools.join("depmod"))?;
+    let (mut all, mut failed) = (0, 0);
+    for case in cases {
+        if case.ground != Ground::Indexed
+            || !["modprobe", "modprobe -r", "modinfo", "kmod"].contains(&case.command)
+        {
+            continue;
+        }
+        all += 1;
+        for (label, tools) in [("kmod 30", kmod), ("modutils", tools)] {
+            let before = workshop.run(case, tools, false)?;
+            let after = ours.run(case, tools, false)?;
+            let same = before.iter().zip(&after).all(|(one, other)| one.says_the_same(other));
+            if !same {
+                failed += 1;
+                println!("{}: {}: {label} reads our indexes otherwise", case.command, case.name);
+                for (before, after) in before.iter().zip(&after) {
+                    println!("    {}\n      but {}", before.text(), after.text());
+                }
+            }
+        }
+    }
+    println!("{all} cases over indexes of our own, {failed} different");
+    Ok(failed == 0)
 }
 
 fn sum(counts: &BTreeMap<(&str, usize), Count>, subject: usize) -> usize {
