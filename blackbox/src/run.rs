@@ -54,7 +54,10 @@ impl Answer {
                 text.split_inclusive('\n').filter(|line| !line.contains(part)).collect::<String>().into()
             };
             let (out, err) = (without(&answer.out, "weakdep "), without(&answer.err, "ctx=0x"));
-            Answer { out, err, ..answer.clone() }
+            let mut calls = answer.calls.clone();
+            // How often a call is tried again depends on the time that each takes.
+            calls.dedup();
+            Answer { out, err, calls, ..answer.clone() }
         };
         plain(self) == plain(other)
     }
