@@ -139,6 +139,14 @@ pub fn decompress(bytes: &[u8], limit: u64) -> Result<Cow<'_, [u8]>, DecompressE
     }
 }
 
+/// As [`decompress`], into a buffer that is kept from file to file. What was in it is gone.
+pub fn decompress_into(bytes: &[u8], limit: u64, buffer: &mut Vec<u8>) -> Result<(), DecompressError> {
+    buffer.clear();
+    let (unpacked, error) = unpack(bytes, limit, &|_| false, std::mem::take(buffer));
+    *buffer = unpacked;
+    error.map_or(Ok(()), Err)
+}
+
 /// As [`decompress`], but stops as soon as `enough` says so of what has been unpacked till then, which grows by pieces
 /// of some 100 kB. What lies behind that place is neither looked at nor checked.
 pub fn decompress_until(
@@ -161,9 +169,22 @@ pub fn decompress_partly_until(
     limit: u64,
     enough: impl Fn(&[u8]) -> bool,
 ) -> (Vec<u8>, Option<DecompressError>) {
-    let mut out = Unpacked { bytes: Vec::new(), limit, how: Compression::of(bytes), enough: &enough };
+    unpack(bytes, limit, &enough, Vec::new())
+}
+
+/// Unpacks into an empty buffer.
+fn unpack(
+    bytes: &[u8],
+    limit: u64,
+    enough: &dyn Fn(&[u8]) -> bool,
+    buffer: Vec<u8>,
+) -> (Vec<u8>, Option<DecompressError>) {
+    let mut out = Unpacked { bytes: buffer, limit, how: Compression::of(bytes), enough };
     let result = match out.how {
-        Compression::None => return (bytes.to_vec(), None),
+        Compression::None => {
+            out.bytes.extend_from_slice(bytes);
+            Ok(())
+        }
         Compression::Gzip => gzip(bytes, &mut out),
         Compression::Xz => {
             out.take(lzma_rust2::XzReader::new_mem_limit(bytes, true, DICTIONARY_LIMIT_KIB)).map(drop)

@@ -44,6 +44,7 @@ mod scan;
 mod sections;
 mod stamp;
 mod store;
+mod unpack;
 mod walk;
 
 pub use check::Check;

@@ -28,9 +28,9 @@ use super::sections::Memory;
 use super::sections::OnDisk;
 use super::sections::errno_of;
 use super::stamp::Stamp;
+use super::unpack::Unpacker;
 use super::walk::Found;
 use crate::compress::Compression;
-use crate::compress::decompress;
 use crate::file::LIMIT;
 
 /// Modules that a thread takes at a time.
@@ -81,6 +81,7 @@ struct Worker {
     scratch: Scratch,
     packed: Vec<u8>,
     buffer: Vec<u8>,
+    unpacker: Unpacker,
 }
 
 /// Reads the facts of all modules; those that the cache knows and whose files are unchanged come from there.
@@ -168,6 +169,7 @@ impl Worker {
             scratch: Scratch::default(),
             packed: Vec::new(),
             buffer: Vec::new(),
+            unpacker: Unpacker::default(),
         }
     }
 
@@ -242,9 +244,10 @@ impl Worker {
         self.packed.clear();
         let mut limited = (&file).take(LIMIT);
         limited.read_to_end(&mut self.packed).map_err(|error| errno_of(&error))?;
-        let bytes = decompress(&self.packed, LIMIT).map_err(|error| error.errno())?;
+        self.unpacker.unpack(&self.packed, &mut self.buffer)?;
+        let bytes = self.buffer.as_slice();
         let header = bytes.get(..bytes.len().min(64)).unwrap_or(&[]);
-        self.part.read(stamp, header, &mut Memory(&bytes), &mut self.scratch, job.wanted);
+        self.part.read(stamp, header, &mut Memory(bytes), &mut self.scratch, job.wanted);
         Ok(())
     }
 }
