@@ -58,7 +58,40 @@ pub(crate) fn check() -> Result<()> {
         println!("    {} {what}: the same", names.len());
     }
     println!("    {} single calls: the same", singles(&both, [&modules, &aliases, &symbols, &builtin])?);
+    let more = more_soft_dependencies(&both, &modules, &read("modules.softdep")?)?;
+    println!("    {more} steps more where all softdep lines of a module count");
     Ok(())
+}
+
+/// Without `--strict-kmod` all `softdep` lines of a module count. Modules without several of them, and whose dependencies have
+/// none, are loaded as by kmod; for the others everything that kmod does is done, and in its order. Gives how many steps
+/// come in addition.
+fn more_soft_dependencies(both: &Both, modules: &[String], softdep: &str) -> Result<usize> {
+    let lines = softdep.lines().filter_map(|line| line.strip_prefix("softdep ")?.split(' ').next());
+    let mut seen = BTreeSet::new();
+    let several: BTreeSet<&str> = lines.filter(|name| !seen.insert(*name)).collect();
+    if several.is_empty() {
+        return Err(Error::new("no module of this kernel has several softdep lines any more"));
+    }
+    let mut more = 0;
+    for batch in modules.chunks(BATCH) {
+        let theirs = both.answer(Path::new(KMOD), &["-D", "-a"], batch)?;
+        let ours = both.answer_by_default(&["-D", "-a"], batch)?;
+        let mut left = ours.out.iter();
+        if let Some(line) = theirs.out.iter().find(|line| !left.any(|other| other == *line)) {
+            return Err(Error::new(format!("by default '{line}' is left out, or done in another order")));
+        }
+        more += ours.out.len() - theirs.out.len();
+    }
+    for name in modules.iter().step_by(97).filter(|name| !several.contains(name.as_str())) {
+        let theirs = both.answer(Path::new(KMOD), &["-D"], std::slice::from_ref(name))?;
+        let ours = both.answer_by_default(&["-D"], std::slice::from_ref(name))?;
+        let about = |name: &str| theirs.out.iter().any(|line| line.contains(&format!("/{name}.ko")));
+        if ours != theirs && !several.iter().any(|name| about(name) || about(&name.replace('_', "-"))) {
+            return Err(Error::new(format!("by default {name} is loaded in another way than by kmod")));
+        }
+    }
+    Ok(more)
 }
 
 /// Calls of their own, whose exit codes and first messages count too.
@@ -149,8 +182,20 @@ impl Both {
         Err(Error::new(format!("modprobe {shown:?}:\nkmod: {}\nours: {}", first(&theirs), first(&ours))))
     }
 
+    /// An answer with kmod's rules.
     fn answer(&self, program: &Path, options: &[&str], names: &[String]) -> Result<Answer> {
         let mut command = Command::new(program);
+        command.env("MODUTILS_STYLE", "kmod");
+        self.answer_of(command, options, names)
+    }
+
+    fn answer_by_default(&self, options: &[&str], names: &[String]) -> Result<Answer> {
+        let mut command = Command::new(&self.ours);
+        command.env_remove("MODUTILS_STYLE");
+        self.answer_of(command, options, names)
+    }
+
+    fn answer_of(&self, mut command: Command, options: &[&str], names: &[String]) -> Result<Answer> {
         command.arg0("modprobe").env_remove("MODPROBE_OPTIONS");
         command.arg("-d").arg(&self.root).args(["-S", RELEASE]).args(options).args(names);
         let output = process::capture(&mut command)?;

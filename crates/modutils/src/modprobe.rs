@@ -145,6 +145,9 @@ impl Default for InitFlagsOrNone {
 /// A fatal error, which has been printed: the command ends where it stands.
 struct Fatal;
 
+/// Prints something about a name instead of loading it.
+type Show = fn(&mut Session<'_, '_>, &OsStr) -> Result<bool, Fatal>;
+
 /// The command at work.
 struct Session<'c, 'a> {
     context: &'c mut Context<'a>,
@@ -172,7 +175,7 @@ fn run_with(context: &mut Context<'_>, args: &[OsString], environment: Option<Os
     };
     let mut request = Request::default();
     let mut child = environment::Children::new(environment);
-    let mut show: Option<fn(&mut Session<'_, '_>, &OsStr) -> Result<bool, Fatal>> = None;
+    let mut show: Option<Show> = None;
     let mut show_config = false;
     let mut strict = context.strict;
     let (mut root, mut release, mut sources) = (None, None, Vec::new());

@@ -19,6 +19,11 @@ pub fn fnmatch(pattern: &[u8], text: &[u8]) -> bool {
     loop {
         if let Some(after) = pattern.strip_prefix(b"*") {
             pattern = after;
+            if pattern.is_empty() {
+                return true;
+            }
+            let Some(rest) = next_start(after, text) else { return false };
+            text = rest;
             star = Some((after, text));
             continue;
         }
@@ -34,9 +39,18 @@ pub fn fnmatch(pattern: &[u8], text: &[u8]) -> bool {
         }
         let Some((after, eaten)) = star else { return false };
         let Some((_, rest)) = eaten.split_first() else { return false };
+        let Some(rest) = next_start(after, rest) else { return false };
         star = Some((after, rest));
         pattern = after;
         text = rest;
+    }
+}
+
+/// The first place in a text where what follows a `*` may start.
+fn next_start<'a>(after: &[u8], text: &'a [u8]) -> Option<&'a [u8]> {
+    match after.first() {
+        None | Some(b'*' | b'?' | b'[' | b'\\') => Some(text),
+        Some(plain) => text.get(text.iter().position(|byte| byte == plain)?..),
     }
 }
 

@@ -258,7 +258,7 @@ fn commands_stand_for_loads_and_find_what_they_need_around_them() {
     )
     .unwrap();
     let fake = Fake::default();
-    let noted = || std::mem::replace(&mut std::fs::read_to_string(note).unwrap_or_default(), String::new());
+    let noted = || std::fs::read_to_string(note).unwrap_or_default();
     // The command of the soft dependency fails, which is told and no more.
     let (code, _, err) = root.run(&fake, &["-s", "-v", "-v", "disk"]);
     assert_eq!(code, 0, "{err}");

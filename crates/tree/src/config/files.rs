@@ -49,7 +49,8 @@ fn list_directory(
             continue;
         }
         let path = entry.path();
-        if path.is_dir() {
+        let kind = entry.file_type()?;
+        if kind.is_dir() || kind.is_symlink() && path.is_dir() {
             problems.push(Problem::Directory(path));
         } else {
             add(path, files);

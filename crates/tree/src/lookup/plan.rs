@@ -173,10 +173,12 @@ impl Modules {
         }
         // A module may have come up before, for the sake of what is loaded around others.
         let required = steps.iter().filter(|step| step.required && step.alias.is_none());
-        let required: BTreeSet<Vec<u8>> = required.map(|step| step.name.clone()).collect();
-        for step in &mut steps {
+        let names: BTreeSet<&[u8]> = required.map(|step| step.name.as_slice()).collect();
+        let is_required = |step: &Step| step.alias.is_none() && names.contains(step.name.as_slice());
+        let required: Vec<bool> = steps.iter().map(is_required).collect();
+        for (step, required) in steps.iter_mut().zip(required) {
             step.is_named = step.name == found.name && step.alias == found.alias;
-            step.required = step.is_named || step.alias.is_none() && required.contains(&step.name);
+            step.required = step.is_named || required;
             if step.is_named && named == Named::Alone {
                 step.action = Action::Insert;
             }
