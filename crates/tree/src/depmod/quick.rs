@@ -14,13 +14,14 @@ use lkm_module::Errno;
 
 use super::note::Note;
 use super::rules::Rules;
+use super::stamp::Stamp;
 use super::walk::is_module;
 
 /// Directories inside each other that are gone into.
 const DEPTH: usize = 64;
 
-fn time(stat: &Stat) -> (i64, i64) {
-    (stat.st_mtime as i64, stat.st_mtime_nsec as i64)
+fn time(stat: &Stat) -> i64 {
+    Stamp::of(stat).modified
 }
 
 /// Whether no module below `directory`, and no directory in which one may have been removed or put, is newer than
@@ -37,7 +38,7 @@ pub(super) fn is_current(directory: &Path, output: &Path, rules: &Rules) -> Resu
 }
 
 /// Whether all below a directory is older. `None` if something cannot be looked at.
-fn is_older(fd: &rustix::fd::OwnedFd, limit: (i64, i64), rules: &Rules, depth: usize) -> Option<bool> {
+fn is_older(fd: &rustix::fd::OwnedFd, limit: i64, rules: &Rules, depth: usize) -> Option<bool> {
     if depth > DEPTH {
         return None;
     }

@@ -18,6 +18,8 @@ pub(super) struct Stamp {
     pub(super) changed: i64,
 }
 
+// The types of these fields are not the same on all architectures.
+#[allow(clippy::unnecessary_cast)]
 impl Stamp {
     pub(super) fn of(stat: &Stat) -> Stamp {
         let nanoseconds =
@@ -28,6 +30,11 @@ impl Stamp {
             modified: nanoseconds(stat.st_mtime as i64, stat.st_mtime_nsec as i64),
             changed: nanoseconds(stat.st_ctime as i64, stat.st_ctime_nsec as i64),
         }
+    }
+
+    /// Device and inode: what is the same file has the same.
+    pub(super) fn identity(stat: &Stat) -> (u64, u64) {
+        (stat.st_dev as u64, stat.st_ino as u64)
     }
 
     /// Whether a later write to the file must show in its stamp. File systems count time in ticks of up to 10 ms (2 s

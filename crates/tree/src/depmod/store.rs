@@ -264,7 +264,7 @@ impl Store {
 
 /// Whether a name is `INDEX.tmp-NUMBER-NUMBER`.
 fn is_leftover(name: &[u8]) -> bool {
-    let own = |index: &&str| {
+    let own = |index: &str| {
         let rest = name.strip_prefix(index.as_bytes()).and_then(|rest| rest.strip_prefix(b".tmp-"));
         rest.is_some_and(|rest| {
             let mut numbers = rest.split(|byte| *byte == b'-');
@@ -273,7 +273,7 @@ fn is_leftover(name: &[u8]) -> bool {
             number() && number() && numbers.next().is_none()
         })
     };
-    ORDER.iter().any(|index| own(&index))
+    ORDER.iter().any(|index| own(index))
 }
 
 #[cfg(test)]

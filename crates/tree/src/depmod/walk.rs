@@ -15,6 +15,7 @@ use rustix::fs::OFlags;
 
 use super::note::Note;
 use super::rules::Rules;
+use super::stamp::Stamp;
 
 /// Directories inside each other that are gone into; a path of more is longer than the kernel takes.
 const DEPTH: usize = 2048;
@@ -93,7 +94,7 @@ impl<'a> Walk<'a> {
 
     /// Goes through a directory whose path, with a `/` at its end, is `path`.
     fn directory(&mut self, fd: rustix::fd::OwnedFd, path: &mut Vec<u8>, note: &mut dyn FnMut(Note)) {
-        let identity = rustix::fs::fstat(&fd).map(|stat| (stat.st_dev as u64, stat.st_ino as u64));
+        let identity = rustix::fs::fstat(&fd).map(|stat| Stamp::identity(&stat));
         if identity.is_ok_and(|identity| self.open.contains(&identity)) || self.open.len() > DEPTH {
             note(Note::Circle(self.shown(path)));
             return;

@@ -37,7 +37,6 @@ impl Observer for Notes {
             Severity::Error => "ERROR",
             Severity::Warning => "WARNING",
             Severity::Info => return,
-            _ => "?",
         };
         self.0.extend(format!("depmod: {level}: {note}\n").lines().map(str::to_owned));
     }
@@ -303,7 +302,9 @@ fn the_kernels_symbols_are_checked() {
     tree.module("kernel/c.ko", &["fc"], &[], &[]);
     let mut object = ObjectBuilder::new(Class::Elf64, Endian::Little, EM_X86_64);
     object.versions(&[("nono", 0x1234), ("fc", 0x1000), ("other", 9)]);
-    ["nono", "fc", "other"].iter().for_each(|name| drop(object.undefined(name)));
+    ["nono", "fc", "other"].iter().for_each(|name| {
+        object.undefined(name);
+    });
     object.weak("weak_and_nowhere");
     tree.write(&format!("lib/modules/{RELEASE}/kernel/v.ko"), object.finish());
     let symvers = tree.write(
