@@ -1,4 +1,5 @@
-//! Debian's `mkinitramfs` with kmod and with our commands in its place: the images hold the same.
+//! Debian's `mkinitramfs` with kmod and with our commands in its place: the images hold the same, and before that: what
+//! `modinfo` says of every module.
 //!
 //! It runs in a mount namespace of its own, where `initramfs-tools`, the modules of a kernel and `/usr/bin/kmod` are laid over the
 //! system's files. What differs is what the commands bring along: kmod's libraries, and the order of nodes in binary indexes, whose
@@ -6,12 +7,14 @@
 
 use std::collections::BTreeMap;
 use std::fs;
+use std::os::unix::process::CommandExt;
 use std::path::Path;
 use std::path::PathBuf;
 use std::process::Command;
 use std::process::Stdio;
 
 use lkm_tree::index::binary::Index;
+use lkm_tree::search::ModuleDirectory;
 
 use crate::error::Context;
 use crate::error::Error;
@@ -34,7 +37,7 @@ const IMPOSSIBLE: i32 = 77;
 const SCRIPT: &str = r#"
 mount -t tmpfs tmpfs "$work/ns" || exit 77
 cd "$work/ns" && mkdir -p etc etc.work usr/lib/modules/"$release" usr.work modules modules.work conf || exit 1
-mount -t overlay overlay -o "lowerdir=$conf/etc:/etc,upperdir=$PWD/etc,workdir=$PWD/etc.work" /etc || exit 77
+mount -t overlay overlay -o "lowerdir=$core/etc:$conf/etc:/etc,upperdir=$PWD/etc,workdir=$PWD/etc.work" /etc || exit 77
 mount -t overlay overlay -o "lowerdir=$core/usr:$conf/usr:/usr,upperdir=$PWD/usr,workdir=$PWD/usr.work" /usr || exit 77
 mount -t overlay overlay -o "lowerdir=$kernel/lib/modules/$release,upperdir=$PWD/modules,workdir=$PWD/modules.work" \
     /usr/lib/modules/"$release" || exit 77
@@ -71,6 +74,8 @@ pub(crate) fn check() -> Result<std::result::Result<(), String>> {
         return Ok(Err("mount namespaces or overlays are not allowed here".to_owned()));
     };
     let mut wrong = Vec::new();
+    let asked = modinfo(&maker.kernel.join("lib/modules").join(&maker.release), &program, &mut wrong)?;
+    println!("    modinfo of {asked} modules");
     for (name, style) in [("strict", "kmod"), ("ours", "")] {
         let Some(ours) = maker.image(name, Some(&program), style)? else {
             return Err(Error::new("a mount failed that did not fail before"));
@@ -84,6 +89,28 @@ pub(crate) fn check() -> Result<std::result::Result<(), String>> {
         );
     }
     if wrong.is_empty() { Ok(Ok(())) } else { Err(Error::new(wrong.join("\n"))) }
+}
+
+/// Gives every module of a directory to both `modinfo`s; how many there are.
+fn modinfo(directory: &Path, ours: &Path, wrong: &mut Vec<String>) -> Result<usize> {
+    let modules = ModuleDirectory::scan(directory);
+    let paths: Vec<&Path> = modules.iter().map(|(_, path)| path).collect();
+    for options in [&[][..], &["-0"], &["-p"], &["-F", "firmware"], &["-F", "signature"]] {
+        for some in paths.chunks(500) {
+            let say = |program: &Path| {
+                let mut command = Command::new(program);
+                command.arg0("modinfo").args(options).args(some).env("MODUTILS_STYLE", "kmod");
+                process::capture(&mut command)
+            };
+            let (theirs, ours) = (say(Path::new("/usr/bin/kmod"))?, say(ours)?);
+            if (&theirs.stdout, &theirs.stderr) != (&ours.stdout, &ours.stderr) {
+                let pairs = theirs.stdout.lines().zip(ours.stdout.lines());
+                let first = pairs.into_iter().find(|(theirs, ours)| theirs != ours);
+                wrong.push(format!("modinfo {options:?} differs, first (kmod, ours): {first:?}"));
+            }
+        }
+    }
+    Ok(paths.len())
 }
 
 struct Maker {
