@@ -32,8 +32,11 @@ systemd-tmpfiles) and devname (lines as in the file); --output writes to a file,
 
 const OPTIONS: &[Spec] = &[command::VERSION, command::HELP];
 
-/// What kmod can do besides being the commands that have links.
-const COMMANDS: &[(&str, &str, fn(&mut Context<'_>, &[OsString]) -> u8)] = &[
+/// From arguments, without the name, to exit code.
+type Run = fn(&mut Context<'_>, &[OsString]) -> u8;
+
+/// What kmod can do besides being the commands that have links: name, purpose, what does it.
+const COMMANDS: &[(&str, &str, Run)] = &[
     ("help", "show this help", |context, _| {
         help(context);
         0

@@ -231,15 +231,15 @@ fn signature_fields<'a>(signer: &SignerInfo<'a>) -> impl Iterator<Item = Field<'
         all => all,
     });
     let key = serial.or(signer.skid).unwrap_or(b"");
-    let fields: [(&[u8], Option<Cow<'a, [u8]>>); 5] = [
-        (b"sig_id", Some(Cow::Borrowed(b"PKCS#7"))),
-        // One that is named by the identifier of its key has no name.
-        (b"signer", signer.issuer_cn.map(Cow::Borrowed)),
-        (b"sig_key", Some(Cow::Owned(hex(key)))),
-        (b"sig_hashalgo", Some(Cow::Owned(signer.digest.to_string().into_bytes()))),
-        (b"signature", Some(Cow::Owned(hex(signer.signature)))),
+    // One that is named by the identifier of its key has no name.
+    let signer_name = signer.issuer_cn.map(|name| (&b"signer"[..], Cow::Borrowed(name)));
+    let rest: [Field<'a>; 3] = [
+        (b"sig_key", Cow::Owned(hex(key))),
+        (b"sig_hashalgo", Cow::Owned(signer.digest.to_string().into_bytes())),
+        (b"signature", Cow::Owned(hex(signer.signature))),
     ];
-    fields.into_iter().filter_map(|(key, value)| Some((key, value?)))
+    let first: Field<'a> = (b"sig_id", Cow::Borrowed(b"PKCS#7"));
+    std::iter::once(first).chain(signer_name).chain(rest)
 }
 
 /// Bytes in hexadecimal with colons between them, 20 on a line.
