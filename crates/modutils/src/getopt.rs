@@ -127,7 +127,8 @@ impl<'a> Getopt<'a> {
                 let Some(first) = candidates.next() else {
                     return Err(quoted(b"unrecognized option ", &[b"--", text].concat(), b""));
                 };
-                if candidates.next().is_some() {
+                // Two names of one thing are none of two meanings.
+                if candidates.any(|other| other.key != first.key) {
                     return Err(self.ambiguous(text, named));
                 }
                 first
@@ -196,6 +197,8 @@ mod tests {
         Spec::flag(1, "force-modversion", "").only_long(),
         Spec::flag(2, "force-vermagic", "").only_long(),
         Spec::with_value(b'F', "field", "FIELD", ""),
+        Spec::flag(b'i', "ignore-install", ""),
+        Spec::flag(b'i', "ignore-remove", "").only_long(),
     ];
 
     /// Options as `key=value`, then what is wrong, then the operands.
@@ -237,6 +240,7 @@ mod tests {
             ("--fi=x", "F=x"),
             ("--force", "f="),
             ("--force-m", "\\x01="),
+            ("--ignore", "i="),
             (
                 "--force-",
                 "option '--force-' is ambiguous; possibilities: '--force-modversion' '--force-vermagic'",
