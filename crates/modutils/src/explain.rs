@@ -127,11 +127,14 @@ pub(crate) fn refusal(context: &mut Context<'_>, mut attempt: Attempt<'_>) {
         Attempt::Load(load) => load.log.as_mut().map(|mark| std::mem::replace(mark, LogMark::sequence(0))),
         _ => None,
     };
-    let log = mark.map(|mark| context.kernel.log_since(mark));
+    // What cannot be opened was not given to the kernel either.
+    let readable = |load: &Load<'_>| std::fs::File::open(load.path).is_ok();
+    let asked = matches!(&attempt, Attempt::Load(load) if readable(load));
+    let log = mark.filter(|_| asked).map(|mark| context.kernel.log_since(mark));
     let cause = cause(context, &attempt, log.as_ref().and_then(|log| log.as_deref().ok()));
     match &log {
         Some(Ok(records)) => records_shown(records).iter().for_each(|line| context.detail("kernel", line)),
-        Some(Err(errno)) if !is_about_the_user(cause.as_ref()) => {
+        Some(Err(errno)) if !cause.as_ref().is_some_and(Cause::is_about_the_caller) => {
             context.detail(
                 "kernel",
                 &format!("its log could not be read ({}); dmesg, as root, shows it", errno.text()),
@@ -154,15 +157,6 @@ fn is_said(attempt: &Attempt<'_>, cause: &Cause) -> bool {
     match cause {
         Cause::Holders(..) | Cause::NotLoaded(_) => matches!(attempt, Attempt::NotRemoved(_)),
         Cause::NoSuchName(_) => true,
-        _ => false,
-    }
-}
-
-/// The log has nothing to add.
-fn is_about_the_user(cause: Option<&Cause>) -> bool {
-    match cause {
-        Some(Cause::NotRoot(_) | Cause::NoCapability | Cause::Disabled | Cause::NoModules) => true,
-        Some(Cause::Dependency(.., cause)) => is_about_the_user(Some(cause)),
         _ => false,
     }
 }

@@ -113,8 +113,10 @@ pub(crate) enum Cause {
     Permanent,
     /// Nothing of that name is loaded; names that are alike.
     NotLoaded(Vec<String>),
-    /// The directory of the kernel's modules is missing: its path, and the releases that are there.
+    /// The directory of the running kernel's modules is missing: its path, and the releases that are there.
     NoRelease(String, Vec<String>),
+    /// The same of another kernel.
+    NoOtherRelease(String, Vec<String>),
     /// An index is missing: its path, the release.
     NoIndex(String, String),
     /// An index is damaged: path and text, the release.
@@ -308,6 +310,7 @@ impl fmt::Display for Cause {
             Cause::NoRelease(path, _) => {
                 write!(f, "there is no directory {path}: the modules of this kernel are not installed")
             }
+            Cause::NoOtherRelease(path, _) => write!(f, "there is no directory {path}"),
             Cause::NoIndex(path, _) => write!(f, "{path} is missing: depmod has not been run"),
             Cause::BadIndex(text, _) => f.write_str(text),
             Cause::NotIndexed(path, _) => write!(f, "{path} is there, but the index does not list it"),
@@ -354,6 +357,15 @@ fn init_hint(errno: Errno) -> Option<&'static str> {
 }
 
 impl Cause {
+    /// It is about who called or about the kernel as a whole, whatever the module.
+    pub(crate) fn is_about_the_caller(&self) -> bool {
+        match self {
+            Cause::NotRoot(_) | Cause::NoCapability | Cause::Disabled | Cause::NoModules => true,
+            Cause::Dependency(.., cause) => cause.is_about_the_caller(),
+            _ => false,
+        }
+    }
+
     /// What to do about it.
     pub(crate) fn cure(&self) -> Option<String> {
         let text = |text: &str| Some(text.to_owned());
@@ -426,6 +438,9 @@ impl Cause {
                 "reboot, if the kernel was updated: modules of {} are installed; or install those of this one",
                 listed(releases)
             )),
+            Cause::NoOtherRelease(_, releases) if !releases.is_empty() => {
+                Some(format!("the modules of {} are installed", listed(releases)))
+            }
             Cause::NoIndex(_, release) | Cause::BadIndex(_, release) | Cause::NotIndexed(_, release) => {
                 Some(format!("depmod {release}"))
             }

@@ -35,8 +35,11 @@ pub(crate) fn cause(system: &System<'_>, load: &Load<'_>, log: Option<&[LogRecor
     };
     let cause = cause?;
     Some(match load.needed_by {
-        Some(asked) => Cause::Dependency(name_of(load.path), shown(asked), Box::new(cause)),
-        None => cause,
+        // What keeps all modules out is not that one's fault.
+        Some(asked) if !cause.is_about_the_caller() => {
+            Cause::Dependency(name_of(load.path), shown(asked), Box::new(cause))
+        }
+        _ => cause,
     })
 }
 
@@ -165,9 +168,12 @@ impl Refused<'_> {
             Said::Livepatch => Cause::Livepatch,
             Said::InvalidFor(value, name) => {
                 let kind = self.parameter_type(name);
+                // Of a list the kernel shows what is left of it when it gives up.
+                let given = parameters::value(self.load.parameters, name);
+                let value = given.as_deref().map_or_else(|| shown(value), shown);
                 match self.load.errno {
-                    Errno::ERANGE => Cause::ParameterRange(shown(name), shown(value), kind),
-                    _ => Cause::Parameter(shown(name), shown(value), kind),
+                    Errno::ERANGE => Cause::ParameterRange(shown(name), value, kind),
+                    _ => Cause::Parameter(shown(name), value, kind),
                 }
             }
             Said::TooLarge(value, name) => {
@@ -210,7 +216,7 @@ impl Refused<'_> {
             Errno::EKEYREJECTED | Errno::ENOKEY | Errno::EBADMSG | Errno::ENOPKG | Errno::ENODATA => {
                 self.signature()
             }
-            Errno::ENOEXEC => self.format(),
+            Errno::ENOEXEC => self.format().or_else(|| init(false).filter(|_| clean)),
             Errno::EEXIST => self.exists().or(init(false)),
             Errno::EBUSY => self.in_between().or(init(false)),
             // Of a symbol that is missing there is always a line.

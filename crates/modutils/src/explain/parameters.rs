@@ -25,6 +25,11 @@ pub(crate) fn refused(line: &[u8], known: &[Parameter<'_>]) -> Option<Cause> {
     })
 }
 
+/// The last value that a line gives to a parameter.
+pub(crate) fn value(line: &[u8], name: &[u8]) -> Option<Vec<u8>> {
+    words(line).into_iter().rev().find(|(given, _)| same_name(given, name))?.1
+}
+
 enum Fault {
     Form,
     Range,

@@ -417,6 +417,30 @@ fn a_file_that_is_no_module_for_this_kernel() {
 }
 
 #[test]
+fn a_list_is_shown_as_it_was_given() {
+    let place = Place::new("list");
+    let path = place.put("hello.ko", &module(&[("parmtype", "a:array of int")], &[]));
+    let log = &["a: can only take 2 arguments", "hello: `1' invalid for parameter `a'"];
+    let all = insmod(&place.kernel(Errno::EINVAL, log), &path, &["a=1,2,3"]);
+    assert_eq!(all[2], "  cause: the parameter a, of type array of int, does not take the value '1,2,3'");
+}
+
+#[test]
+fn an_init_function_may_return_what_the_loader_does() {
+    let place = Place::new("returns");
+    let path = place.put("hello.ko", &module(&[], &[]));
+    for (errno, name) in
+        [(Errno::ENOEXEC, "-8 (ENOEXEC)"), (Errno::EPERM, "-1 (EPERM)"), (Errno::EEXIST, "-17 (EEXIST)")]
+    {
+        let all = insmod(&place.kernel(errno, &["hello: no"]), &path, &[]);
+        let cause = format!(
+            "  cause: the kernel itself had no objection: the module's init function returned {name}"
+        );
+        assert_eq!(all, ["  kernel: hello: no", &cause]);
+    }
+}
+
+#[test]
 fn symbols_of_one_module_are_told_together() {
     let place = Place::new("together");
     place.index(

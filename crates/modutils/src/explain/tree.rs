@@ -80,7 +80,12 @@ impl System<'_> {
     pub(crate) fn unusable(&self) -> Option<Cause> {
         if !self.directory.is_dir() {
             let path = shown(self.directory.as_os_str().as_encoded_bytes());
-            return Some(Cause::NoRelease(path, self.releases()));
+            let releases = self.releases();
+            let running = self.release().as_bytes() == self.kernel.release();
+            return Some(match running {
+                true => Cause::NoRelease(path, releases),
+                false => Cause::NoOtherRelease(path, releases),
+            });
         }
         match self.index("modules.dep.bin") {
             Ok(_) => None,

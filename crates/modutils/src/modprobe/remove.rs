@@ -152,7 +152,9 @@ impl Session<'_, '_> {
         let counts = !(self.request.dry_run && holders && !self.follows_kmod());
         let asks_kernel = counts && !self.request.show_depends && self.request.wait.is_none();
         if asks_kernel && references(self.context, name).is_some_and(|count| count > 0) {
-            return self.give_up(&[b"Module ", name, b" is in use."]);
+            let result = self.give_up(&[b"Module ", name, b" is in use."]);
+            explain::refusal(self.context, explain::Attempt::Remove(name, Errno::EAGAIN));
+            return result;
         }
         self.delete(name)
     }

@@ -43,7 +43,14 @@ fn names_that_are_not_found() {
         "cause: there is no directory root/6.1.0-test: the modules of this kernel are not installed|try: install the \
          modules of this kernel"
     );
+    let other = place.0.join("root/1.2.3");
+    let of_other = || lines(&fake, Attempt::LookUp(b"loop", &other)).replace(&place.path(""), "");
+    assert_eq!(of_other(), "cause: there is no directory root/1.2.3");
     place.put("root/5.0.0-old/modules.dep", b"");
+    assert_eq!(
+        of_other(),
+        "cause: there is no directory root/1.2.3|try: the modules of 5.0.0-old are installed"
+    );
     assert_eq!(
         case("loop"),
         "cause: there is no directory root/6.1.0-test: the modules of this kernel are not installed|try: reboot, if \
@@ -126,7 +133,7 @@ fn a_dependency_that_fails_is_named() {
     place.tree();
     let directory = place.0.join("root").join(RELEASE);
     let path = PathBuf::from(place.put("root/6.1.0-test/kernel/hello.ko", &module(&[], &[])));
-    let load = |path, errno, log| {
+    let of = |path, errno, log| {
         let load = Load {
             directory: Some(&directory),
             needed_by: Some(b"top"),
@@ -136,13 +143,22 @@ fn a_dependency_that_fails_is_named() {
         lines(&place.kernel(errno, &["hello: gave up waiting for init of module bar."]), Attempt::Load(load))
     };
     assert_eq!(
-        load(path.as_os_str(), Errno::EBUSY, Some(LogMark::sequence(0))),
+        of(path.as_os_str(), Errno::EBUSY, Some(LogMark::sequence(0))),
         "kernel: hello: gave up waiting for init of module bar.|cause: hello, which top needs: it needs the module \
          bar, whose init function has not returned yet|try: the same again a little later"
     );
+    // What keeps everything out is not the dependency's fault.
+    let mut fake = place.kernel(Errno::EPERM, &[]);
+    fake.files.push(("/proc/sys/kernel/modules_disabled", "1".into()));
+    let mark = Some(LogMark::sequence(0));
+    let load = Load {
+        needed_by: Some(b"top"),
+        ..Load::of_file(path.as_os_str(), b"", InitFlags::empty(), Errno::EPERM, mark)
+    };
+    assert!(lines(&fake, Attempt::Load(load)).starts_with("cause: kernel.modules_disabled is 1: "));
     let gone = directory.join("kernel/gone.ko.xz");
     assert_eq!(
-        load(gone.as_os_str(), Errno::ENOENT, None),
+        of(gone.as_os_str(), Errno::ENOENT, None),
         format!(
             "cause: gone, which top needs: {} is not there, though the index of its directory lists it|try: install \
              the modules of 6.1.0-test again, or run depmod 6.1.0-test if it was removed on purpose",
