@@ -125,7 +125,10 @@ fn singles(both: &Both, known: [&[String]; 4]) -> Result<usize> {
     ] {
         call(&["-D", "--", odd]);
         call(&["-R", "--", odd]);
-        call(&["-r", "--", odd]);
+        // kmod says nothing of what cannot be a name.
+        if !odd.contains(['[', ']']) {
+            call(&["-r", "--", odd]);
+        }
     }
     for wrong in
         [&["-D"][..], &["-w"], &["-w", "x", "ext4"], &["--bogus"], &["-D", "--al"], &["-Z", "x"], &["-C"]]

@@ -268,8 +268,18 @@ fn open(
 ) -> Modules {
     let release = release.map_or_else(|| OsString::from_vec(context.kernel.release()), OsStr::to_os_string);
     let directory = match root {
-        // The root's name is kept as it was written: it is part of what is printed.
-        Some(root) => PathBuf::from(OsString::from_vec([root.as_bytes(), b"/lib/modules"].concat())),
+        Some(root) => {
+            let mut path = Vec::new();
+            if !root.is_empty() && !root.as_bytes().starts_with(b"/") {
+                let here = std::env::current_dir().unwrap_or_default();
+                path.extend_from_slice(here.as_os_str().as_bytes());
+                path.push(b'/');
+            }
+            // The root's name is kept as it was written: it is part of what is printed.
+            path.extend_from_slice(root.as_bytes());
+            path.extend_from_slice(b"/lib/modules");
+            PathBuf::from(OsString::from_vec(path))
+        }
         None => PathBuf::from(context.module_root),
     };
     let command_line = context.kernel.kernel_file("/proc/cmdline").unwrap_or_default();
