@@ -4,4 +4,5 @@
 mod config;
 mod depmod;
 mod indexes;
+mod lookup;
 mod support;
