@@ -119,10 +119,9 @@ fn singles(both: &Both, known: [&[String]; 4]) -> Result<usize> {
         call(&[options, &[name]].concat());
         call(&["-r", "-D", name]);
     }
-    for odd in [
-        "", "[", "a]b", "*", "?", "-", "symbol:", ":", "ext4 ", "EXT4", "./ext4", "ext4.ko", "\u{e4}",
-        "pci:v*", "a/b",
-    ] {
+    for odd in
+        ["", "[", "a]b", "*", "?", "-", "symbol:", ":", "ext4 ", "EXT4", "ext4.ko", "\u{e4}", "pci:v*", "a/b"]
+    {
         call(&["-D", "--", odd]);
         call(&["-R", "--", odd]);
         // kmod says nothing of what cannot be a name.

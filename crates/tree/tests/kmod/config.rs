@@ -21,7 +21,9 @@ fn dump(config: &Config) -> Vec<Vec<u8>> {
     for entry in &config.soft_dependencies {
         // It puts no blank between the last name before and `post:`.
         let mut text = line(&[b"softdep", &entry.pattern, b""]);
-        for (title, names) in [("pre: ", entry.before().collect::<Vec<_>>()), ("post: ", entry.after().collect())] {
+        for (title, names) in
+            [("pre: ", entry.before().collect::<Vec<_>>()), ("post: ", entry.after().collect())]
+        {
             if !names.is_empty() {
                 text.extend_from_slice(title.as_bytes());
                 text.extend_from_slice(&names.join(&b' '));
