@@ -303,6 +303,12 @@ impl Case {
         self
     }
 
+    /// A command of it goes on for a time that kmod 30 does not keep to.
+    pub(crate) fn waits(&self) -> bool {
+        let repeats = |step: &Step| matches!(&step.expected, Expected::Written(written) if written.repeats);
+        self.steps.iter().any(repeats)
+    }
+
     fn last(&mut self) -> &mut Step {
         self.steps.last_mut().expect("a command stands before what it answers")
     }

@@ -170,6 +170,7 @@ fn exchange(
     for case in cases {
         if case.ground != Ground::Indexed
             || !["modprobe", "modprobe -r", "modinfo", "kmod"].contains(&case.command)
+            || case.waits()
         {
             continue;
         }

@@ -26,7 +26,7 @@ use nix::unistd::Pid;
 use crate::kernel::Kernel;
 
 /// A program that runs longer than this is ended.
-const PATIENCE: Duration = Duration::from_secs(20);
+const PATIENCE: Duration = Duration::from_secs(10);
 /// The most that a program hands over at once.
 const MODULE_LIMIT: usize = 1 << 24;
 const STRING_LIMIT: usize = 1 << 16;
