@@ -67,7 +67,9 @@ pub(super) fn config(session: &mut Session<'_, '_>) {
 }
 
 fn print_alias(context: &mut Context<'_>, key: &[u8], value: &[u8]) {
-    context.print(&[b"alias ", key, b" ", value, b"\n"].concat());
+    for part in [b"alias ", key, b" ", value, b"\n"] {
+        context.print(part);
+    }
 }
 
 /// Versions of the symbols that a module uses.
