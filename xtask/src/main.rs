@@ -5,6 +5,7 @@ mod bench;
 mod demo;
 mod depmod;
 mod error;
+mod facts;
 mod fixtures;
 mod initramfs;
 mod licences;

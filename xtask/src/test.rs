@@ -7,6 +7,7 @@ use crate::cargo;
 use crate::depmod;
 use crate::error::Error;
 use crate::error::Result;
+use crate::facts;
 use crate::fixtures;
 use crate::initramfs;
 use crate::licences;
@@ -120,6 +121,12 @@ const STEPS: &[Step] = &[
         what: "real kernels made the same bytes",
         needs: &[Purpose::Truth],
         run: || truth::main(&[]).map(|()| Outcome::Passed).map_err(|error| Error::new(error.to_string())),
+    },
+    Step {
+        name: "facts",
+        what: "what is read out of kernel images is what their builds and the running kernels say",
+        needs: &[Purpose::Truth],
+        run: || facts::check().map(|()| Outcome::Passed),
     },
     Step {
         name: "sessions",

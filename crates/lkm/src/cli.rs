@@ -24,6 +24,20 @@ pub enum Command {
     Run(RunArgs),
     /// List the kernels that the embedded one can stand for
     Profiles,
+    /// Show what a kernel accepts: release, vermagic, exports, configuration, keys, and who says so
+    Facts(FactsArgs),
+}
+
+/// Arguments of `lkm facts`.
+#[derive(Args, Clone, Debug)]
+pub struct FactsArgs {
+    /// A release that is installed, `running`, or files and directories of one kernel with commas between them: vmlinuz,
+    /// vmlinux, Module.symvers, System.map, a configuration, /lib/modules/V, kernel headers, a .deb, facts as JSON
+    #[arg(value_name = "KERNEL", default_value = "running")]
+    pub kernel: String,
+    /// Print everything as JSON, which can be given back as KERNEL
+    #[arg(long)]
+    pub json: bool,
 }
 
 /// Arguments of `lkm run`.
@@ -79,6 +93,7 @@ mod tests {
     }
 
     #[test]
+    #[cfg(feature = "machine")]
     fn options_may_follow_the_parameters() {
         let cli = Cli::parse_from(["lkm", "run", "hello.ko", "who=world", "--json", "n=3"]);
         let Command::Run(args) = cli.command else { panic!() };

@@ -5,6 +5,7 @@ pub mod cli;
 mod commands;
 #[cfg(feature = "machine")]
 pub mod embedded;
+mod facts;
 mod output;
 #[cfg(feature = "machine")]
 pub mod run;
@@ -44,6 +45,7 @@ pub fn main() -> ExitCode {
         #[cfg(feature = "machine")]
         Command::Run(arguments) => run::main(&arguments),
         Command::Profiles => output::print(&profiles()),
+        Command::Facts(arguments) => facts::main(&arguments),
     }
 }
 

@@ -91,6 +91,19 @@ pub(crate) fn main(arguments: &[String]) -> Result<()> {
     }
 }
 
+/// `/proc/kallsyms` of the kernel for an architecture before its first module, from its capture, which is made if there is
+/// none.
+pub(crate) fn kallsyms(arch: Arch) -> Result<String> {
+    let machine = match arch {
+        Arch::X86_64 => Machine::Pc,
+        Arch::Arm => Machine::Virt,
+    };
+    let ground = Ground::find(machine)?;
+    let path = ground.directory.join(store::KALLSYMS);
+    watch(&[ground], &Options::default())?;
+    Ok(std::fs::read_to_string(&path).with_context(|| format!("cannot read {}", path.display()))?)
+}
+
 /// Runs the kernels whose doings are not in the cache, all at the same time.
 fn watch(grounds: &[Ground], options: &Options) -> Result<()> {
     let missing: Vec<&Ground> =
