@@ -116,8 +116,8 @@ impl<'a> Table<'a> {
         })?;
         let end = index + 2 * TOKENS;
         let (number_at, names_at, count) = reader.names_before(start).or_else(|| {
-            let (order, count) = reader.order_before(start)?;
-            reader.names_before(order).filter(|names| names.2 == count)
+            let mut orders = reader.orders_before(start);
+            orders.find_map(|(order, count)| reader.names_before(order).filter(|names| names.2 == count))
         })?;
         Some(Table { kernel, machine, tokens, end, number_at, names_at, count })
     }
@@ -224,28 +224,33 @@ impl Reader<'_> {
         Some(if self.machine.big_endian { u64::from_be_bytes(bytes) } else { u64::from_le_bytes(bytes) })
     }
 
-    /// Where the table of the order starts that ends before an offset, and how many entries it has: going back, it is
-    /// whole when the numbers seen are as many as the largest of them says.
-    fn order_before(&self, end: usize) -> Option<(usize, usize)> {
-        (0..8).find_map(|padding| {
-            let mut at = end.checked_sub(padding)?;
+    /// Where the table of the order may start that ends before an offset, and how many entries it has then: going back,
+    /// it can be whole wherever the numbers seen are as many as the largest of them says.
+    fn orders_before(&self, end: usize) -> impl Iterator<Item = (usize, usize)> {
+        (0..8).flat_map(move |padding| {
+            let mut at = end.saturating_sub(padding);
             let mut largest = 0;
             // Every number is there once; more zeros are padding.
             let mut zeros = 0;
-            for count in 1..=MANY {
-                at = at.checked_sub(3)?;
-                let [high, middle, low] = *self.kernel.get(at..)?.first_chunk()?;
-                let number = usize::from(high) << 16 | usize::from(middle) << 8 | usize::from(low);
-                largest = number.max(largest);
-                zeros += usize::from(number == 0);
-                if largest >= MANY || zeros > 1 {
-                    return None;
+            let mut count = 0;
+            std::iter::from_fn(move || {
+                while count < MANY {
+                    at = at.checked_sub(3)?;
+                    count += 1;
+                    let [high, middle, low] = *self.kernel.get(at..)?.first_chunk()?;
+                    let number = usize::from(high) << 16 | usize::from(middle) << 8 | usize::from(low);
+                    largest = number.max(largest);
+                    zeros += usize::from(number == 0);
+                    if largest >= MANY || zeros > 1 {
+                        return None;
+                    }
+                    if count == largest + 1 && count > TOKENS {
+                        return Some((at, count));
+                    }
                 }
-                if count == largest + 1 && count > TOKENS {
-                    return Some((at, count));
-                }
-            }
-            None
+                None
+            })
+            .fuse()
         })
     }
 
@@ -305,5 +310,123 @@ impl Reader<'_> {
                 (at <= markers_at && markers_at - at < 8).then_some((number_at, names_at, count))
             })
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    const X86_64: Machine = Machine { machine: 62, bits: 64, big_endian: false };
+    const ARM_BE: Machine = Machine { machine: 40, bits: 32, big_endian: true };
+    const COUNT: u32 = 700;
+    const BASE: u64 = 0x8100_0000;
+
+    fn word(machine: Machine, value: u32) -> [u8; 4] {
+        if machine.big_endian { value.to_be_bytes() } else { value.to_le_bytes() }
+    }
+
+    /// A kernel with such a table, laid out as up to 6.3 or as from 6.4 on, with the order in its place or without it.
+    /// Every code below 0x20 stands for three letters, the others for themselves.
+    fn kernel(machine: Machine, late: bool, order: bool) -> Vec<u8> {
+        let align = usize::from(machine.bits) / 8;
+        let mut bytes = b"anything".repeat(40);
+        let pad = |bytes: &mut Vec<u8>| bytes.resize(bytes.len().next_multiple_of(align), 0);
+        let base = |bytes: &mut Vec<u8>| {
+            let value = match (machine.bits, machine.big_endian) {
+                (64, _) => BASE.to_le_bytes().to_vec(),
+                _ => word(machine, BASE as u32).to_vec(),
+            };
+            bytes.extend(value);
+        };
+        let offsets =
+            |bytes: &mut Vec<u8>| (0..COUNT).for_each(|number| bytes.extend(word(machine, number * 16)));
+        if !late {
+            offsets(&mut bytes);
+            pad(&mut bytes);
+            base(&mut bytes);
+        }
+        bytes.extend(word(machine, COUNT));
+        pad(&mut bytes);
+        let names = bytes.len();
+        let mut markers = Vec::new();
+        for number in 0..COUNT {
+            if number % 256 == 0 {
+                markers.push((bytes.len() - names) as u32);
+            }
+            let name = format!("T\x05{number}");
+            bytes.push(name.len() as u8);
+            bytes.extend(name.bytes());
+        }
+        pad(&mut bytes);
+        markers.iter().for_each(|marker| bytes.extend(word(machine, *marker)));
+        pad(&mut bytes);
+        if order && !late {
+            (0..COUNT).rev().for_each(|number| bytes.extend(&number.to_be_bytes()[1..]));
+            pad(&mut bytes);
+        }
+        let mut index = Vec::new();
+        let tokens = bytes.len();
+        for code in 0..=255u8 {
+            index.push((bytes.len() - tokens) as u16);
+            match code {
+                0..0x20 => bytes.extend([b'a' + code % 26, b'_', b'x']),
+                0x20..0x7f => bytes.push(code),
+                _ => {}
+            }
+            bytes.push(0);
+        }
+        pad(&mut bytes);
+        for offset in index {
+            bytes.extend(if machine.big_endian { offset.to_be_bytes() } else { offset.to_le_bytes() });
+        }
+        if late {
+            pad(&mut bytes);
+            offsets(&mut bytes);
+            pad(&mut bytes);
+            base(&mut bytes);
+        }
+        bytes.extend(b"what follows");
+        bytes
+    }
+
+    #[test]
+    fn every_layout_is_read() {
+        for (machine, late, order) in [
+            (X86_64, false, false),
+            (X86_64, false, true),
+            (X86_64, true, false),
+            (ARM_BE, false, false),
+            (ARM_BE, false, true),
+            (ARM_BE, true, false),
+        ] {
+            let symbols = symbols(&kernel(machine, late, order), machine)
+                .unwrap_or_else(|| panic!("{machine:?} {late} {order}"));
+            assert_eq!(symbols.len(), COUNT as usize);
+            let expected = Symbol { kind: b'T', name: "f_x300".into(), address: Some(BASE + 4800) };
+            assert_eq!(symbols[300], expected, "{machine:?} {late} {order}");
+        }
+    }
+
+    #[test]
+    fn ambiguous_names_have_no_address() {
+        let symbol = |name: &str, address| Symbol { kind: b't', name: name.into(), address };
+        let list = [symbol("a", Some(1)), symbol("b", Some(2)), symbol("a", Some(3)), symbol("c", None)];
+        assert_eq!(unique(&list), BTreeMap::from([("b".to_owned(), 2)]));
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(64))]
+        #[test]
+        fn damage_never_panics(at in 0usize..12_000, value: u8, end in 0usize..14_000) {
+            let mut bytes = kernel(X86_64, false, true);
+            if let Some(byte) = bytes.get_mut(at) {
+                *byte = value;
+            }
+            bytes.truncate(end);
+            let _ = symbols(&bytes, X86_64);
+        }
     }
 }

@@ -199,9 +199,6 @@ fn anchored<'a>(kernel: &'a [u8], machine: Machine, form: Form) -> Option<(Memor
                 };
                 let memory = Memory::raw(kernel, machine, Some(base));
                 let Some(entry) = (base + at).checked_sub(pointer) else { continue };
-                if memory.run(form, entry) < FEW / 2 {
-                    continue;
-                }
                 let mut start = entry;
                 while let (Some(before), Some(name)) =
                     (start.checked_sub(size).and_then(|at| memory.entry(form, at)), memory.entry(form, start))
@@ -216,4 +213,84 @@ fn anchored<'a>(kernel: &'a [u8], machine: Machine, form: Form) -> Option<(Memor
         }
     }
     None
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    const ARM: Machine = Machine { machine: 40, bits: 32, big_endian: false };
+    const ARM64: Machine = Machine { machine: 183, bits: 64, big_endian: false };
+    const BASE: u64 = 0xc000_8000;
+
+    /// A kernel with 100 exports of each kind, their checksums and names.
+    fn kernel(form: Form, machine: Machine) -> Vec<u8> {
+        let names: Vec<String> =
+            (0..100).map(|number| format!("a{number:02}")).chain(["kfree".into()]).collect();
+        let size = form.size(machine) as usize;
+        let start = 256;
+        let strings = start + 2 * names.len() * (size + 4);
+        let mut bytes = vec![0xff; strings];
+        let mut at = strings;
+        let mut places = Vec::new();
+        for name in &names {
+            places.push(at);
+            bytes.extend(name.bytes().chain([0]));
+            at += name.len() + 1;
+        }
+        let empty = at;
+        bytes.push(0);
+        for entry in 0..2 * names.len() {
+            let fields = [4usize, places[entry % names.len()], empty];
+            for (number, target) in fields.iter().enumerate().take(size / form.field(machine) as usize) {
+                let place = start + entry * size + number * form.field(machine) as usize;
+                let value = if form.is_relative() {
+                    (*target as u64).wrapping_sub(place as u64)
+                } else {
+                    BASE + *target as u64
+                };
+                let field = form.field(machine) as usize;
+                bytes[place..place + field].copy_from_slice(&value.to_le_bytes()[..field]);
+            }
+            let crc = start + 2 * names.len() * size + 4 * entry;
+            bytes[crc..crc + 4].copy_from_slice(&(entry as u32 | 0xabcd_0000).to_le_bytes());
+        }
+        bytes
+    }
+
+    #[test]
+    fn tables_of_every_form_are_found_without_sections() {
+        for (form, machine) in [
+            (Form::RelativeWithNamespace, ARM64),
+            (Form::AbsoluteWithNamespace, ARM),
+            (Form::Relative, ARM64),
+            (Form::Absolute, ARM),
+        ] {
+            let exports = crate::vmlinux::exports(&kernel(form, machine), Some(machine))
+                .unwrap_or_else(|| panic!("{form:?}"));
+            assert_eq!(exports.len(), 101, "{form:?}");
+            // The second table has the same names here, so that it is the one that stays.
+            let export = &exports["a07"];
+            assert_eq!((export.crc, export.gpl_only), (Some(0xabcd_0000 | 108), true), "{form:?}");
+            let address = (!form.is_relative()).then_some(BASE + 4);
+            assert_eq!(export.address, address, "{form:?}");
+        }
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(64))]
+        #[test]
+        fn damage_never_panics(at in 0usize..4_000, value: u8, end in 0usize..5_000, absolute: bool) {
+            let (form, machine) =
+                if absolute { (Form::AbsoluteWithNamespace, ARM) } else { (Form::RelativeWithNamespace, ARM64) };
+            let mut bytes = kernel(form, machine);
+            if let Some(byte) = bytes.get_mut(at) {
+                *byte = value;
+            }
+            bytes.truncate(end);
+            let _ = crate::vmlinux::exports(&bytes, Some(machine));
+        }
+    }
 }
