@@ -165,6 +165,12 @@ const NEEDS: &[Need] = &[
         why: "links the fixture modules for ARM",
     },
     Need {
+        package: "musl-tools",
+        sign: Sign::Program("musl-gcc"),
+        purposes: &[Purpose::Sessions, Purpose::Package, Purpose::PackageTest, Purpose::Bench],
+        why: "compiles the C libraries in the static commands",
+    },
+    Need {
         package: "gcc-arm-linux-gnueabihf",
         sign: Sign::Program("arm-linux-gnueabihf-gcc"),
         purposes: &[Purpose::Sessions],

@@ -66,6 +66,12 @@ const STEPS: &[Step] = &[
         run: || passed(&["test", "--workspace", "--locked"]),
     },
     Step {
+        name: "codecs",
+        what: "the C libraries of zstd and xz, which the packaged program has, unpack as the crates without them do",
+        needs: &[Purpose::Build, Purpose::Test],
+        run: || passed(&["test", "--package", "lkm-tree", "--features", "libzstd,liblzma", "--locked"]),
+    },
+    Step {
         name: "licences",
         what: "dependencies are licensed and sourced as deny.toml says",
         needs: &[],

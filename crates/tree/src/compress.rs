@@ -186,13 +186,14 @@ fn unpack(
             Ok(())
         }
         Compression::Gzip => gzip(bytes, &mut out),
-        Compression::Xz => {
-            out.take(lzma_rust2::XzReader::new_mem_limit(bytes, true, DICTIONARY_LIMIT_KIB)).map(drop)
-        }
+        Compression::Xz => match xz_reader(bytes) {
+            Some(reader) => out.take(reader).map(drop),
+            None => Err(out.damaged(Damage::Header)),
+        },
         Compression::Zstd => zstd(bytes, &mut out),
-        Compression::Lzma => match lzma_rust2::LzmaReader::new_mem_limit(bytes, DICTIONARY_LIMIT_KIB, None) {
-            Ok(reader) => out.take(reader).map(drop),
-            Err(_) => Err(out.damaged(Damage::Header)),
+        Compression::Lzma => match lzma_reader(bytes) {
+            Some(reader) => out.take(reader).map(drop),
+            None => Err(out.damaged(Damage::Header)),
         },
     };
     (out.bytes, result.err())
@@ -200,6 +201,34 @@ fn unpack(
 
 /// What xz and lzma may take for their dictionary: that of `xz -9` is 64 MiB.
 const DICTIONARY_LIMIT_KIB: u32 = 128 << 10;
+
+/// Reads xz streams one behind the other.
+#[cfg(not(feature = "liblzma"))]
+fn xz_reader(bytes: &[u8]) -> Option<impl Read> {
+    Some(lzma_rust2::XzReader::new_mem_limit(bytes, true, DICTIONARY_LIMIT_KIB))
+}
+
+/// Reads an lzma file. `None` without a whole header.
+#[cfg(not(feature = "liblzma"))]
+fn lzma_reader(bytes: &[u8]) -> Option<impl Read> {
+    lzma_rust2::LzmaReader::new_mem_limit(bytes, DICTIONARY_LIMIT_KIB, None).ok()
+}
+
+/// Reads xz streams one behind the other.
+#[cfg(feature = "liblzma")]
+fn xz_reader(bytes: &[u8]) -> Option<impl Read> {
+    let limit = u64::from(DICTIONARY_LIMIT_KIB) << 10;
+    let stream = liblzma::stream::Stream::new_stream_decoder(limit, liblzma::stream::CONCATENATED).ok()?;
+    Some(liblzma::read::XzDecoder::new_stream(bytes, stream))
+}
+
+/// Reads an lzma file. `None` without a whole header.
+#[cfg(feature = "liblzma")]
+fn lzma_reader(bytes: &[u8]) -> Option<impl Read> {
+    const HEADER: usize = 13;
+    let stream = liblzma::stream::Stream::new_lzma_decoder(u64::from(DICTIONARY_LIMIT_KIB) << 10).ok()?;
+    (bytes.len() >= HEADER).then(|| liblzma::read::XzDecoder::new_stream(bytes, stream))
+}
 
 /// Bytes between two looks at what is there.
 const PIECE: u64 = 128 << 10;
@@ -270,6 +299,45 @@ impl Unpacked<'_> {
 }
 
 /// All frames of a zstd file one after another; skippable frames hold no data.
+#[cfg(feature = "libzstd")]
+fn zstd(bytes: &[u8], out: &mut Unpacked<'_>) -> Result<(), DecompressError> {
+    use zstd_safe::InBuffer;
+    use zstd_safe::OutBuffer;
+    use zstd_safe::zstd_sys::ZSTD_ErrorCode;
+    let Some(mut decoder) = zstd_safe::DCtx::try_create() else {
+        return Err(out.invalid("there is no memory for unpacking"));
+    };
+    let mut input = InBuffer::around(bytes);
+    loop {
+        let before = out.bytes.len();
+        let place = before.saturating_add(PIECE as usize);
+        out.bytes.reserve(PIECE as usize);
+        let (at, result) = {
+            let mut output = OutBuffer::around_pos(&mut out.bytes, before);
+            let result = decoder.decompress_stream(&mut output, &mut input);
+            (output.pos(), result)
+        };
+        out.bytes.truncate(at);
+        // How much more is wanted; nothing at the end of a frame.
+        let finished = match result {
+            Ok(hint) => hint == 0,
+            Err(code) if code == (ZSTD_ErrorCode::ZSTD_error_checksum_wrong as usize).wrapping_neg() => {
+                return Err(out.damaged(Damage::CheckSum));
+            }
+            Err(_) => return Err(out.invalid("a block is not valid")),
+        };
+        if out.look()? == Progress::Stop {
+            return Ok(());
+        }
+        // With room left nothing more comes out of what was given.
+        if input.pos() == bytes.len() && (finished || at < place) {
+            return if finished { Ok(()) } else { Err(out.damaged(Damage::CutShort)) };
+        }
+    }
+}
+
+/// All frames of a zstd file one after another; skippable frames hold no data.
+#[cfg(not(feature = "libzstd"))]
 fn zstd(mut bytes: &[u8], out: &mut Unpacked<'_>) -> Result<(), DecompressError> {
     use ruzstd::decoding::FrameDecoder;
     use ruzstd::decoding::StreamingDecoder;
@@ -416,6 +484,7 @@ fn crc32(bytes: &[u8]) -> u32 {
 }
 
 /// XXH64 with seed 0, of which a zstd frame has the low half at its end (RFC 8878, 3.1.1).
+#[cfg(any(test, not(feature = "libzstd")))]
 fn xxh64(bytes: &[u8]) -> u64 {
     const P1: u64 = 0x9e37_79b1_85eb_ca87;
     const P2: u64 = 0xc2b2_ae3d_27d4_eb4f;

@@ -12,7 +12,6 @@ use super::measure::Run;
 use super::measure::median;
 use super::roots::Packing;
 use super::roots::Roots;
-use crate::cargo;
 use crate::error::Context;
 use crate::error::Result;
 use crate::paths;
@@ -20,7 +19,6 @@ use crate::process;
 
 /// Runs of each that is timed; they take turns.
 const RUNS: usize = 5;
-const TRIPLE: &str = "x86_64-unknown-linux-musl";
 const COMMANDS: [&str; 6] = ["insmod", "rmmod", "lsmod", "modinfo", "modprobe", "depmod"];
 /// Modules that are changed one after the other.
 const CHANGED: [&str; RUNS] = [
@@ -85,7 +83,7 @@ struct Bench<'a> {
 
 /// Prints the table; adds the bars that are missed.
 pub(super) fn run(runner: &Path, missed: &mut Vec<String>) -> Result<()> {
-    let ours = build()?;
+    let ours = crate::package::program()?;
     let roots = Roots::prepare()?;
     let programs = links(&ours)?;
     let indexed = roots.fresh(Packing::Plain, "indexed")?;
@@ -311,14 +309,6 @@ impl Bench<'_> {
         }
         Ok(runs)
     }
-}
-
-/// The commands as they are packaged.
-fn build() -> Result<PathBuf> {
-    let mut command = cargo();
-    command.args(["build", "--package", "modutils", "--profile", "dist", "--target", TRIPLE]);
-    process::run(&mut command)?;
-    Ok(paths::target().join(TRIPLE).join("dist/modutils"))
 }
 
 fn resolve(program: &str) -> Result<PathBuf> {

@@ -25,18 +25,33 @@ struct Target {
     debian: &'static str,
     linker: Option<&'static str>,
     flags: Option<&'static str>,
+    /// Features of modutils: those that need a C compiler are for where one is at hand.
+    features: &'static str,
 }
 
 const TARGETS: &[Target] = &[
-    Target { triple: "x86_64-unknown-linux-musl", debian: "amd64", linker: None, flags: None },
+    Target {
+        triple: "x86_64-unknown-linux-musl",
+        debian: "amd64",
+        linker: None,
+        flags: None,
+        features: "libzstd,liblzma",
+    },
     // The musl targets bring all that is linked; the toolchain's own linker knows every machine.
-    Target { triple: "aarch64-unknown-linux-musl", debian: "arm64", linker: Some("rust-lld"), flags: None },
+    Target {
+        triple: "aarch64-unknown-linux-musl",
+        debian: "arm64",
+        linker: Some("rust-lld"),
+        flags: None,
+        features: "",
+    },
     // glibc, which Debian's cross compiler links statically.
     Target {
         triple: "armv7-unknown-linux-gnueabihf",
         debian: "armhf",
         linker: Some("arm-linux-gnueabihf-gcc"),
         flags: Some("-Ctarget-feature=+crt-static"),
+        features: "",
     },
 ];
 
@@ -77,10 +92,15 @@ pub(crate) fn program() -> Result<PathBuf> {
     build(native())
 }
 
+/// The static program for a target.
+pub(crate) fn program_for(triple: &str) -> Result<PathBuf> {
+    build(target(triple)?)
+}
+
 fn build(target: &Target) -> Result<PathBuf> {
     let mut command = crate::cargo();
     command.args(["build", "--quiet", "--locked", "--profile", "dist", "--package", "modutils"]);
-    command.args(["--target", target.triple]);
+    command.args(["--target", target.triple, "--features", target.features]);
     let variable = target.triple.to_uppercase().replace('-', "_");
     if let Some(linker) = target.linker {
         command.env(format!("CARGO_TARGET_{variable}_LINKER"), linker);

@@ -1,6 +1,6 @@
 //! Whole sessions of the commands on real kernels: kmod's and ours one after the other in the same boot, from the same state.
 //!
-//! What either prints, its exit code, and what it did to the kernel must be the same, but for the [differences](differences) that
+//! What either prints, its exit code, and what it did to the kernel must be the same, but for the [differences] that
 //! are meant. busybox's `insmod` is held against `MODUTILS_STYLE=busybox` in the same way. A second boot asks the system calls
 //! themselves.
 

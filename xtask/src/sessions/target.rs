@@ -10,7 +10,6 @@ use crate::packages::Flavour;
 use crate::packages::Kernel;
 use crate::packages::Package;
 use crate::paths;
-use crate::process;
 use crate::truth::qemu::Machine;
 
 /// A kernel of the sessions.
@@ -129,32 +128,12 @@ impl Target {
 
     /// Builds our commands, statically linked; the program.
     pub(crate) fn build(self) -> Result<PathBuf> {
-        let (triple, linker) = match self {
-            Target::Amd64 => ("x86_64-unknown-linux-musl", None),
-            // musl comes with Rust, and so does a linker that knows the processor.
-            Target::Arm64 => ("aarch64-unknown-linux-musl", Some("rust-lld")),
-            // The one ARMv7 target with a libc here is glibc's, which Debian's cross compiler links statically.
-            Target::Armhf => ("armv7-unknown-linux-gnueabihf", Some("arm-linux-gnueabihf-gcc")),
-        };
-        let mut command = crate::cargo();
-        command.args([
-            "build",
-            "--quiet",
-            "--locked",
-            "--profile",
-            "dist",
-            "--package",
-            "modutils",
-            "--target",
-            triple,
-        ]);
-        if let Some(linker) = linker {
-            let variable = triple.to_uppercase().replace('-', "_");
-            command.env(format!("CARGO_TARGET_{variable}_LINKER"), linker);
-            command.env(format!("CARGO_TARGET_{variable}_RUSTFLAGS"), "-Ctarget-feature=+crt-static");
-        }
-        process::run(&mut command)?;
-        Ok(paths::target().join(triple).join("dist/modutils"))
+        crate::package::program_for(match self {
+            Target::Amd64 => "x86_64-unknown-linux-musl",
+            Target::Arm64 => "aarch64-unknown-linux-musl",
+            // The one ARMv7 target with a libc here is glibc's.
+            Target::Armhf => "armv7-unknown-linux-gnueabihf",
+        })
     }
 
     /// The emulator for this board.

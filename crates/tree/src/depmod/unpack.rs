@@ -19,10 +19,6 @@ impl Unpacker {
         if self.unpack_zstd(packed, buffer) {
             return Ok(());
         }
-        #[cfg(feature = "liblzma")]
-        if unpack_xz(packed, buffer) {
-            return Ok(());
-        }
         decompress_into(packed, LIMIT, buffer).map_err(|error| error.errno())
     }
 
@@ -45,16 +41,4 @@ impl Unpacker {
         }
         self.zstd.as_mut().is_some_and(|context| context.decompress(buffer, packed).is_ok())
     }
-}
-
-/// By xz's own library. False if the file is no xz file or is damaged, in which case others say how.
-#[cfg(feature = "liblzma")]
-fn unpack_xz(packed: &[u8], buffer: &mut Vec<u8>) -> bool {
-    use std::io::Read;
-    if crate::compress::Compression::of(packed) != crate::compress::Compression::Xz {
-        return false;
-    }
-    buffer.clear();
-    let mut decoder = liblzma::read::XzDecoder::new_multi_decoder(packed).take(LIMIT + 1);
-    decoder.read_to_end(buffer).is_ok() && buffer.len() as u64 <= LIMIT
 }
