@@ -127,6 +127,7 @@ impl Session<'_, '_> {
             self.tell_soft_problem(name);
         }
         self.refuse_denied(&plan)?;
+        self.refuse_absent(&plan)?;
         for step in &plan.steps {
             match self.take(step, options, &plan.problem) {
                 Ok(()) => {}
@@ -143,6 +144,22 @@ impl Session<'_, '_> {
 
     pub(super) fn tell_soft_problem(&mut self, name: &[u8]) {
         self.context.error(&[b"failed to lookup soft dependency '", name, b"', continuing anyway."]);
+    }
+
+    /// Nothing is loaded for a module that lacks the file of something it needs.
+    fn refuse_absent(&mut self, plan: &Plan) -> Result<(), Failure> {
+        if self.request.dry_run {
+            return Ok(());
+        }
+        let inserted =
+            plan.steps.iter().filter(|step| step.required && matches!(step.action, Action::Insert));
+        for (step, path) in inserted.filter_map(|step| Some((step, step.path.as_ref()?))) {
+            if std::fs::metadata(path).is_err() && !self.state(&step.name).is_in_kernel() {
+                let (step, options) = (Box::new(step.clone()), Vec::new());
+                return Err(Failure::Refused { step, options, errno: Errno::ENOENT, log: None });
+            }
+        }
+        Ok(())
     }
 
     /// Nothing is loaded for a module that cannot be used in the end.
