@@ -41,7 +41,7 @@ pub(crate) fn skeleton(root: &Path) -> io::Result<()> {
         "etc/depmod.d",
         "run",
         "tmp",
-        "work",
+        "files",
         "dev",
     ];
     for directory in directories {

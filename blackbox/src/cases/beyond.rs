@@ -118,9 +118,9 @@ fn busybox() -> Vec<Case> {
             .err(&format!("insmod: can't insert '{file}': File exists\n"))
             .calls(&["load base \"\" = -17", "load base \"\" = -17"]),
         // -ENOENT as an exit code, as busybox 1.35 has it.
-        case("insmod as busybox: not there", "insmod /work/absent.ko")
+        case("insmod as busybox: not there", "insmod /files/absent.ko")
             .environment("MODUTILS_STYLE", "busybox")
             .code(254)
-            .err("insmod: can't insert '/work/absent.ko': No such file or directory\n"),
+            .err("insmod: can't insert '/files/absent.ko': No such file or directory\n"),
     ]
 }

@@ -152,7 +152,7 @@ fn options() -> Vec<Case> {
     vec![
         bare("of the running kernel").run("depmod"),
         bare("-a of a version").run(&format!("depmod -a {RELEASE}")),
-        bare("-b from another directory").within("/work").run(&format!("depmod -b / {RELEASE}")),
+        bare("-b from another directory").within("/files").run(&format!("depmod -b / {RELEASE}")),
         bare("-n writes to standard output only").run(&format!("depmod -n {RELEASE}")).with_more(SYMBOLS, WEAK),
         bare("-n -v").run(&format!("depmod -n -v {RELEASE}")).with_more(SYMBOLS, WEAK),
         bare("-v").run(&format!("depmod -v {RELEASE}")),
@@ -166,26 +166,26 @@ fn options() -> Vec<Case> {
         bare("-A: no index at all").run(&format!("depmod --quick {RELEASE}")),
         bare("-e without a list of symbols").run(&format!("depmod -e {RELEASE}")),
         bare("-e -E tells what is not to be found and what has another version")
-            .put("work/Module.symvers", SYMVERS)
+            .put("files/Module.symvers", SYMVERS)
             .module("kernel/lib/needy.ko", Module::new("needy").imports("nowhere_fn", 5).imports("base_fn", 0x99))
-            .run(&format!("depmod -e -E /work/Module.symvers {RELEASE}")),
+            .run(&format!("depmod -e -E /files/Module.symvers {RELEASE}")),
         bare("-e -F System.map")
-            .put("work/System.map", "ffffffff81000000 T __crc_x\nffffffff81000010 r __ksymtab_kernel_fn\n")
+            .put("files/System.map", "ffffffff81000000 T __crc_x\nffffffff81000010 r __ksymtab_kernel_fn\n")
             .module("kernel/lib/needy.ko", Module::new("needy").imports("nowhere_fn", 5))
-            .run(&format!("depmod -e -F /work/System.map {RELEASE}")),
-        bare("-F without a file").run(&format!("depmod -F /work/absent {RELEASE}")),
-        bare("-E without a file").run(&format!("depmod -e -E /work/absent {RELEASE}")),
+            .run(&format!("depmod -e -F /files/System.map {RELEASE}")),
+        bare("-F without a file").run(&format!("depmod -F /files/absent {RELEASE}")),
+        bare("-E without a file").run(&format!("depmod -e -E /files/absent {RELEASE}")),
         bare("-P: the prefix of symbols")
-            .put("work/System.map", "c0000010 r __ksymtab_.kernel_fn\n")
-            .run(&format!("depmod -e -F /work/System.map -P . {RELEASE}")),
+            .put("files/System.map", "c0000010 r __ksymtab_.kernel_fn\n")
+            .run(&format!("depmod -e -F /files/System.map -P . {RELEASE}")),
         bare("-P: longer than a letter").run(&format!("depmod -P ab {RELEASE}")),
         bare("-w: two device names for one node")
             .module("kernel/fs/nodeless.ko", Module::new("nodeless").info("alias", "devname:lost"))
             .run(&format!("depmod -w {RELEASE}")),
         bare("-C: another configuration")
-            .put("work/d.conf", "search updates built-in\nexclude fs\n")
+            .put("files/d.conf", "search updates built-in\nexclude fs\n")
             .module("updates/mid.ko", Module::new("mid"))
-            .run(&format!("depmod -C /work/d.conf {RELEASE}")),
+            .run(&format!("depmod -C /files/d.conf {RELEASE}")),
         bare("files instead of the tree").run(&format!(
             "depmod -n {RELEASE} /lib/modules/{RELEASE}/kernel/lib/base.ko /lib/modules/{RELEASE}/kernel/lib/mid.ko"
         )),

@@ -23,9 +23,9 @@ fn rmmod(name: &'static str, line: &str) -> Case {
 
 fn packed(name: &'static str, file: &str, bytes: Vec<u8>) -> Case {
     Case::new("insmod", name)
-        .put(&format!("work/{file}"), bytes)
+        .put(&format!("files/{file}"), bytes)
         .kernel(|kernel| kernel.release = HELLO_RELEASE)
-        .run(&format!("insmod /work/{file} a=b"))
+        .run(&format!("insmod /files/{file} a=b"))
 }
 
 pub(super) fn cases() -> Vec<Case> {
@@ -66,12 +66,12 @@ fn insertions() -> Vec<Case> {
             .unlike("kmod 30 knows it not")
             .err("insmod: INFO: finit_module 'lib/base.ko' 'a=1' 0\n")
             .calls(&["load base \"a=1\" = 0"]),
-        insmod("empty, text, cut", "insmod /work/empty.ko")
-            .put("work/empty.ko", "")
-            .put("work/text.ko", "text, and more of it than a header is long, so that it is looked at")
-            .put("work/cut.ko", &HELLO[..400])
-            .run("insmod /work/text.ko")
-            .run("insmod /work/cut.ko"),
+        insmod("empty, text, cut", "insmod /files/empty.ko")
+            .put("files/empty.ko", "")
+            .put("files/text.ko", "text, and more of it than a header is long, so that it is looked at")
+            .put("files/cut.ko", &HELLO[..400])
+            .run("insmod /files/text.ko")
+            .run("insmod /files/cut.ko"),
         refused("the kernel says: not permitted", errno::EPERM),
         refused("the kernel says: no such entry", errno::ENOENT),
         refused("the kernel says: no memory", errno::ENOMEM),

@@ -59,17 +59,17 @@ fn others() -> Vec<Case> {
         case("-k: another release", "modinfo -k 6.9.9 top"),
         case("-k: the same", &format!("modinfo -k {RELEASE} -n top")),
         case("-b: another base", "modinfo -b / -F license top"),
-        case("-b: where nothing is", "modinfo -b /work -F license top"),
+        case("-b: where nothing is", "modinfo -b /files -F license top"),
         case("-m: a name is not an alias", "modinfo -m topping top"),
         case("an unknown name among others", "modinfo -n base nonsense mid"),
-        case("an unknown file", "modinfo /work/absent.ko"),
+        case("an unknown file", "modinfo /files/absent.ko"),
         case("no operand", "modinfo"),
         case("without an index, by file", &format!("modinfo /lib/modules/{RELEASE}/kernel/lib/mid.ko"))
             .on(Ground::Bare),
         case("without an index, by name", "modinfo base").on(Ground::Bare),
-        case("a compressed module", "modinfo /work/h.ko.xz /work/h.ko.zst")
-            .put("work/h.ko.xz", include_bytes!("../../../fixtures/x86_64/hello.ko.xz"))
-            .put("work/h.ko.zst", include_bytes!("../../../fixtures/x86_64/hello.ko.zst")),
+        case("a compressed module", "modinfo /files/h.ko.xz /files/h.ko.zst")
+            .put("files/h.ko.xz", include_bytes!("../../../fixtures/x86_64/hello.ko.xz"))
+            .put("files/h.ko.zst", include_bytes!("../../../fixtures/x86_64/hello.ko.zst")),
         case("an alias of modprobe.d", "modinfo -n nick").conf("alias nick top\n"),
         case("-F firmware, as initramfs-tools asks", &format!("modinfo -k {RELEASE} -F firmware top")),
         case("-F filename, as dracut asks", &format!("modinfo -k {RELEASE} -F filename top base")),

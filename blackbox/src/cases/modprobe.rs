@@ -139,7 +139,7 @@ fn lookup() -> Vec<Case> {
         case("-a -b", "modprobe -a -b top extra").conf("blacklist top\n"),
         case("-S: another release", "modprobe -S 6.9.9 top"),
         case("-S -D", &format!("modprobe -S {RELEASE} -D top")),
-        case("-d: another root", "modprobe -d /work -D top"),
+        case("-d: another root", "modprobe -d /files -D top"),
         case("-d: another root that has it", &format!("modprobe -d /copy -S {RELEASE} -D top"))
             .link("copy", "."),
         case("already loaded", "modprobe top").loaded("base", 0, &[]).loaded("mid", 0, &["base"]).loaded(
@@ -200,17 +200,17 @@ fn configuration() -> Vec<Case> {
             .put("lib/modprobe.d/a.conf", "options top lib=1\n")
             .put("etc/modprobe.d/a.conf", "options top etc=1\n")
             .put("run/modprobe.d/b.conf", "options top run=1\n"),
-        case("-C: a file", "modprobe -C /work/x.conf -D top")
-            .put("work/x.conf", "options top c=1\n")
+        case("-C: a file", "modprobe -C /files/x.conf -D top")
+            .put("files/x.conf", "options top c=1\n")
             .conf("options top etc=1\n"),
-        case("-C: a directory", "modprobe --config=/work/d -D top")
-            .put("work/d/x.conf", "options top c=1\n")
+        case("-C: a directory", "modprobe --config=/files/d -D top")
+            .put("files/d/x.conf", "options top c=1\n")
             .conf("options top etc=1\n"),
-        case("-C: nothing there", "modprobe -C /work/absent -D top"),
+        case("-C: nothing there", "modprobe -C /files/absent -D top"),
         case("MODPROBE_OPTIONS", "modprobe top").environment("MODPROBE_OPTIONS", "-v --first-time"),
         case("MODPROBE_OPTIONS with quotes", "modprobe -D top")
-            .environment("MODPROBE_OPTIONS", "-C '/work/a b.conf'")
-            .put("work/a b.conf", "options top q=1\n"),
+            .environment("MODPROBE_OPTIONS", "-C '/files/a b.conf'")
+            .put("files/a b.conf", "options top q=1\n"),
         case("modules.softdep of the tree is shown by -c", "modprobe -c")
             .conf("softdep softly pre: node\nalias a b\ninstall i echo\nremove r echo\nblacklist x\n"),
         case("options of an unknown module are shown", "modprobe --showconfig")
@@ -238,7 +238,7 @@ fn commands() -> Vec<Case> {
             .conf("install base echo $MODPROBE_MODULE\n"),
         case("install: fails", "modprobe base").conf("install base false\n"),
         case("install: fails for a dependency", "modprobe top").conf("install mid exit 7\n"),
-        case("install: -n", "modprobe -n -v base").conf("install base touch /work/no\n"),
+        case("install: -n", "modprobe -n -v base").conf("install base touch /files/no\n"),
         case("install: loaded already", "modprobe base").conf("install base echo again\n").loaded(
             "base",
             0,
